@@ -7,3 +7,11 @@ export function saysList(names: readonly string[]): string {
   if (left <= 0) return names.join(', ')
   return `${names.slice(0, mostListed).join(', ')} and ${left} more`
 }
+
+/** @param names by machine; one without a name is called as the site knows it */
+export function saysMachines(
+  machines: readonly string[],
+  names: ReadonlyMap<string, string>,
+): string {
+  return saysList(machines.map((machine) => names.get(machine) ?? machine))
+}

@@ -71,7 +71,7 @@ function look(state: string, followed: readonly Followed[], after: number): Look
     const numbers = new Set(followed.map(({ number }) => number))
     const log = site.log({ after, ...(after === 0 && { newest: 0 }) })
     const rollouts = site.rollouts()
-    const uptime = site.uptime()
+    const [uptime, names] = [site.uptime(), site.names()]
     return {
       rows: log.rows.flatMap((row) => {
         if (!('entry' in row) || !('rollout' in row.entry)) return []
@@ -79,11 +79,13 @@ function look(state: string, followed: readonly Followed[], after: number): Look
       }),
       statuses: followed.map(({ group, number }): RolloutStatus => {
         const found = rollouts.newest.find((each) => each.group === group)
-        if (found?.number === number) return rolloutStatus(site.lifeOf, rollouts, found, uptime)
+        if (found?.number === number) {
+          return rolloutStatus(site.lifeOf, rollouts, found, uptime, names)
+        }
         return { group, rollout: number, state: 'replaced', counts: {} }
       }),
       newest: log.last,
-      names: site.names(),
+      names,
     }
   } finally {
     site.close()

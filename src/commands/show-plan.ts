@@ -14,7 +14,7 @@ import type {
 } from '../site/plan/planned.ts'
 import { describeFindings } from './findings.ts'
 import { formatBytes } from './format.ts'
-import { saysList } from '../says-list.ts'
+import { saysList, saysMachines } from '../says-list.ts'
 
 export function showPlan(plan: Plan): string {
   const { groups, names, notes, ends, moves } = plan
@@ -57,7 +57,7 @@ function summaryOf({ groups, names, ends, moves, isDone, digest }: Plan): string
 function showGroup(group: PlannedGroup): string[] {
   const { name, image, changes, waves, machines, findings } = group
   const called = new Map(machines.map(({ machine, name = machine }) => [machine, name]))
-  const list = (keys: readonly string[]) => saysList(keys.map((key) => called.get(key) ?? key))
+  const list = (keys: readonly string[]) => saysMachines(keys, called)
   return [
     `group ${name}: ${describeImage(image)}, ${image.platform}`,
     ...changes.flatMap((change) => showChange(change, image, list(change.machines))),

@@ -3,12 +3,14 @@ import { Command, Option } from '@commander-js/extra-typings'
 
 import { explained, type NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
+import { saysMachines } from '../says-list.ts'
 import { becomeOwner } from './become-owner.ts'
 import { commandThatBuilds } from './build.ts'
 import { jsonOption, stateOption } from './common-options.ts'
 import { formatBytes, formatTime } from './format.ts'
 import { openStateToChange } from './open-state.ts'
 import { asData, runCommand, type Outcome, type Surroundings } from './run.ts'
+import { namesIn } from './site-machine.ts'
 import { collect } from './store-options.ts'
 
 export function addCommand() {
@@ -71,9 +73,10 @@ async function images(named: string | undefined): Promise<Outcome> {
   const damaged: NetimageError[] = []
   const listed = listSiteImages(state, (error) => damaged.push(error))
   const machines = machinesByImage(state, (error) => damaged.push(error))
+  const names = await namesIn(state)
   const found = listed.map((image) => ({ ...image, keptBy: machines.get(image.id) ?? [] }))
   const lines = found.map(({ id, name, label, platform, added, narBytes, keptBy }) => {
-    const users = keptBy.length === 0 ? 'kept by nothing' : `kept by ${keptBy.join(', ')}`
+    const users = keptBy.length === 0 ? 'kept by nothing' : `kept by ${saysMachines(keptBy, names)}`
     const parts = [id.slice(0, shownDigits), name, label, platform, formatBytes(narBytes)]
     return [...parts, `added ${formatTime(added)}`, users].join('  ')
   })

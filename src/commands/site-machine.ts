@@ -74,10 +74,15 @@ export async function withMachineOf<T>(
  * @throws `NetimageError` `unknown-machine` for a name that no machine has
  */
 export async function findMachine(state: string, text: string): Promise<string> {
+  return machineIn(machineAt(text) === undefined ? await namesIn(state) : new Map(), text)
+}
+
+/** The names of the machines of a site, by machine. */
+export async function namesIn(state: string): Promise<ReadonlyMap<string, string>> {
   const { openSiteToRead } = await import('../site/database.ts')
-  const site = machineAt(text) === undefined ? openSiteToRead(state) : undefined
+  const site = openSiteToRead(state)
   try {
-    return machineIn(site?.names() ?? new Map(), text)
+    return site?.names() ?? new Map()
   } finally {
     site?.close()
   }

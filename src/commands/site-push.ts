@@ -3,6 +3,7 @@ import { Command } from '@commander-js/extra-typings'
 
 import { NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
+import { saysMachines } from '../says-list.ts'
 import type { SiteImage } from '../site/images/site-image.ts'
 import type { SentImage } from '../site/push/send.ts'
 import { becomeOwner } from './become-owner.ts'
@@ -10,6 +11,7 @@ import { jsonOption, stateOption } from './common-options.ts'
 import { formatBytes } from './format.ts'
 import { openStateToChange } from './open-state.ts'
 import { runCommand, type Outcome, type Surroundings } from './run.ts'
+import { namesIn } from './site-machine.ts'
 
 export function pushCommand() {
   return describePush().action((server, images, flags) =>
@@ -107,9 +109,12 @@ async function keptIds(
   const kept = machinesByImage(state, (error) => {
     throw error
   })
+  const names = await namesIn(state)
   for (const [id, machines] of kept) {
     if (there.has(id)) continue
-    warn(`${machines.join(', ')}: the image ${id.slice(0, shownDigits)} is gone, and is not sent`)
+    warn(
+      `${saysMachines(machines, names)}: the image ${id.slice(0, shownDigits)} is gone, and is not sent`,
+    )
   }
   const ids = [...kept.keys()].filter((id) => there.has(id))
   if (ids.length > 0) return ids

@@ -2,6 +2,7 @@
 import { Command } from '@commander-js/extra-typings'
 
 import { NetimageError } from '../errors.ts'
+import { saysBad } from '../site/rollout/halt.ts'
 import { pause, resume, type NotNow } from '../site/rollout/orders.ts'
 import type { Rollout } from '../site/rollout/rollout.ts'
 import { abortRollout, standsIn } from '../site/rollout/rollouts.ts'
@@ -50,15 +51,16 @@ function orderCommand(name: string, order: Order, description: string) {
 /** @throws `NetimageError` `bad-rollout` */
 function follow(writer: SiteWriter, rollout: Rollout, order: Order): void {
   const now = { at: Date.now(), uptime: writer.uptime() }
+  const names = writer.names()
   switch (order) {
     case 'paused':
-      return writer.rollouts.keep(allowed(rollout, pause(rollout)))
+      return writer.rollouts.keep(allowed(rollout, pause(rollout), names))
     case 'resumed': {
       const stands = standsIn(writer, writer.rollouts.read(), rollout, now)
-      return writer.rollouts.keep(allowed(rollout, resume(rollout, stands)))
+      return writer.rollouts.keep(allowed(rollout, resume(rollout, stands), names))
     }
     case 'aborted':
-      allowed(rollout, abortRollout(writer, rollout, 'a person aborted it', now))
+      allowed(rollout, abortRollout(writer, rollout, 'a person aborted it', now), names)
   }
 }
 
@@ -76,10 +78,15 @@ function said({ number, group }: Rollout, order: Order): Outcome {
   }
 }
 
-function allowed(rollout: Rollout, ordered: Rollout | NotNow): Rollout {
+function allowed(
+  rollout: Rollout,
+  ordered: Rollout | NotNow,
+  names: ReadonlyMap<string, string>,
+): Rollout {
   if (!('why' in ordered)) return ordered
   const { number, group, state } = rollout
-  throw new NetimageError('bad-rollout', `roll-out ${number} of ${group} ${ordered.why}`, {
+  const why = ordered.bad ? `${ordered.why}: ${saysBad(ordered.bad, names)}` : ordered.why
+  throw new NetimageError('bad-rollout', `roll-out ${number} of ${group} ${why}`, {
     details: { actual: state },
     hint:
       state === 'halted'

@@ -50,12 +50,12 @@ async function status(machine: string | undefined, named: string | undefined): P
     if (machine === undefined) {
       const broken: BrokenRow[] = []
       const all = (site?.lives((error) => broken.push(error)) ?? []).map(describe)
-      const found = site ? groupStatuses(site.lifeOf, site.rollouts(), site.uptime()) : []
+      const found = site ? groupStatuses(site.lifeOf, site.rollouts(), site.uptime(), names) : []
       return withGroups(found, withBroken(all, broken), names)
     }
     if (site && isGroup(site.rollouts(), names, machine)) {
       const rollout = rolloutOf(site.rollouts(), machine)
-      const shown = rolloutStatus(site.lifeOf, site.rollouts(), rollout, site.uptime())
+      const shown = rolloutStatus(site.lifeOf, site.rollouts(), rollout, site.uptime(), names)
       return { text: describeGroup(shown, rollout, names).join('\n'), json: { groups: [shown] } }
     }
     const found = machineIn(names, machine)

@@ -103,7 +103,7 @@ export function createView({
     }
     await nextPiece()
     const groups = new Map(
-      groupStatuses((machine) => lifeIn(site, machine), site.rollouts, site.uptime).map(
+      groupStatuses((machine) => lifeIn(site, machine), site.rollouts, site.uptime, site.names).map(
         (group): [string, Shown<ShownGroup>] => {
           const { group: name } = group.shown
           return [name, kept(shownGroup(group, boots, site.names), seen.groups.get(name))]

@@ -354,7 +354,10 @@ suite('netimage site apply', () => {
       assert.equal(look(state).boots[1], first)
       const nothing = await run(state, 'apply', '--yes')
       assert.equal(nothing.status, 0)
-      assert.match(nothing.stdout, /nothing to apply\nroll-out 1 of lab is halted: .* is bad; see /)
+      assert.match(
+        nothing.stdout,
+        /nothing to apply\nroll-out 1 of lab is halted: pi1 is bad; see /,
+      )
     })
 
     test('ends with Ctrl-C, and the roll-out goes on', async () => {

@@ -116,7 +116,7 @@ suite('the roll-out of a group', () => {
   })
 
   test('says why it halted and what a person can do, and goes on when they have done it', async (context) => {
-    const { state, site, json } = await begun(all)
+    const { state, site, json, look } = await begun(all)
     await site('name', mac(1), 'pi1')
     const server = await serveRollouts(context, state)
     await server.boot(mac(1), 'bad')
@@ -129,13 +129,14 @@ suite('the roll-out of a group', () => {
     const { stdout } = await site('status')
     assert.match(
       stdout,
-      /^group lab: roll-out 1 of image new is halted: .* is bad\n {2}wave 1 of 1: 1 bad, 2 pending\n/,
+      /^group lab: roll-out 1 of image new is halted: pi1 is bad\n {2}wave 1 of 1: 1 bad, 2 pending\n/,
     )
     assert.match(stdout, /\n {2}next: see why pi1 failed /)
     assert.match(stdout, /netimage site hold MACHINE\), then netimage site resume lab\n/)
     assert.match(stdout, /\n\nmachine +name +group +runs/)
     const refused = await site('resume', group, '--json')
-    assert.match(assertFailed(refused, 'bad-rollout').message, /would halt again: .* is bad$/)
+    assert.ok(look().log.includes('server : roll-out 1 of lab halts: pi1 is bad'))
+    assert.match(assertFailed(refused, 'bad-rollout').message, /would halt again: pi1 is bad$/)
     await site('hold', 'pi1')
     assert.equal((await site('resume', group)).status, 0)
     assert.match((await site('status', group)).stdout, /\n {4}pi1 \(dc:.*:01\) {2}held\n/)

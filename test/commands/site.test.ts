@@ -125,10 +125,13 @@ suite('netimage site', () => {
       generation: { image, toplevel: systems.first.toplevel, verdict: 'trial' },
     })
     assert.partialDeepStrictEqual(await site('gc'), { removedImages: [] })
+    await site('name', mac, 'pi1')
+    const listed = await netimage(['site', 'images', '--state', state])
+    assert.match(listed.stdout, / {2}kept by pi1\n$/)
     const { stdout } = await netimage(['site', 'log', mac, '--state', state])
     assert.match(
       stdout,
-      new RegExp(`: assigned image ${image.slice(0, 12)} \\(root\\) as generation 1\n$`),
+      new RegExp(`pi1: assigned image ${image.slice(0, 12)} \\(root\\) as generation 1\n`),
     )
     await site('bad', mac)
     assertFailed(await fails('assign', mac, image), 'bad-generation', { actual: 1 })

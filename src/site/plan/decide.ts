@@ -64,7 +64,7 @@ function decideGroup({ group, image }: GroupToDecide, site: SiteFacts): DecidedG
   const machines = group.machines.map((machine) => planMachine(machine, image, site))
   const wanted = { name, system, image, ...settingsOf(group), machines }
   const newest = site.rollouts.newest.find((each) => each.group === name)
-  return { ...wanted, ...plannedRollout(wanted, newest) }
+  return { ...wanted, ...plannedRollout(wanted, newest, site.names) }
 }
 
 function endsOf(groups: readonly DecidedGroup[], { rollouts }: SiteFacts): PlannedEnd[] {

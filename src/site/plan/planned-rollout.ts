@@ -1,4 +1,5 @@
 /** Whether a group needs a roll-out, besides those that it has had. */
+import { saysReason } from '../rollout/halt.ts'
 import {
   settingNames,
   settingsOf,
@@ -11,14 +12,19 @@ import type { DecidedGroup, PlannedMachine } from './planned.ts'
 
 type Wanted = Omit<DecidedGroup, 'rollout' | 'begins' | 'changedSettings'>
 
-/** @param newest the newest roll-out of the group */
+/**
+ * @param newest the newest roll-out of the group
+ * @param names by machine
+ */
 export function plannedRollout(
   group: Wanted,
   newest: Rollout | undefined,
+  names: ReadonlyMap<string, string>,
 ): Pick<DecidedGroup, 'rollout' | 'begins' | 'changedSettings'> {
+  const reason = newest && saysReason(newest, names)
   const rollout = newest && {
     ...{ number: newest.number, state: newest.state },
-    ...(newest.reason !== undefined && { reason: newest.reason }),
+    ...(reason !== undefined && { reason }),
   }
   const shown = rollout && { rollout }
   if (group.machines.length === 0) return { ...shown }

@@ -1,5 +1,6 @@
 /** When a roll-out halts, and what lets it go on. */
-import type { Rollout } from './rollout.ts'
+import { saysMachines } from '../../says-list.ts'
+import type { Rollout, RolloutTold } from './rollout.ts'
 import type { Stand } from './stand.ts'
 
 /**
@@ -23,16 +24,22 @@ export function running(rollout: Rollout): Rollout {
   return { ...rest, state: 'running' }
 }
 
-/** As in `pi1 and pi2 are bad`. */
-export function saysBad(bad: readonly string[]): string {
-  return `${listed(bad)} ${bad.length === 1 ? 'is' : 'are'} bad`
+type Names = ReadonlyMap<string, string>
+
+/** Why it does not run, as the end of a sentence. @param names by machine */
+export function saysReason(
+  { state, reason, haltedBy }: Pick<Rollout, 'state' | 'reason' | 'haltedBy'>,
+  names: Names,
+): string | undefined {
+  return state === 'halted' && haltedBy ? saysBad(haltedBy, names) : reason
 }
 
-const mostListed = 5
+/** The whole sentence, with the names that the machines have now. */
+export function named({ bad, ...told }: RolloutTold, names: Names): RolloutTold {
+  return bad ? { ...told, says: `${told.says}: ${saysBad(bad, names)}` } : told
+}
 
-function listed(names: readonly string[]): string {
-  const shown = names.slice(0, mostListed)
-  const more = names.length - shown.length
-  if (more > 0) return `${shown.join(', ')} and ${more} more`
-  return shown.length > 1 ? `${shown.slice(0, -1).join(', ')} and ${shown.at(-1)}` : shown.join()
+/** As in `pi1, pi2 are bad`. */
+export function saysBad(bad: readonly string[], names: Names): string {
+  return `${saysMachines(bad, names)} ${bad.length === 1 ? 'is' : 'are'} bad`
 }

@@ -1,11 +1,13 @@
 /** What people order of a roll-out, besides to abort it: see rollouts.ts. The next step does it. */
 import type { Rollout } from './rollout.ts'
-import { badIn, limitOf, running, saysBad } from './halt.ts'
+import { badIn, limitOf, running } from './halt.ts'
 import type { Stand } from './stand.ts'
 
 /** Why an order cannot be followed, as the end of a sentence that begins with the roll-out. */
 export interface NotNow {
   why: string
+  /** The machines that are the reason for it. */
+  bad?: readonly string[]
 }
 
 /** No further machine is given the image or asked to restart. Machines that boot go on. */
@@ -24,9 +26,7 @@ export function resume(rollout: Rollout, stands: ReadonlyMap<string, Stand>): Ro
   if (rollout.state === 'paused') return running(rollout)
   if (rollout.state !== 'halted') return isNot(rollout)
   const bad = badIn(stands)
-  return bad.length < limitOf(rollout, stands)
-    ? running(rollout)
-    : { why: `would halt again: ${saysBad(bad)}` }
+  return bad.length < limitOf(rollout, stands) ? running(rollout) : { why: 'would halt again', bad }
 }
 
 export function isNot({ state }: Rollout): NotNow {

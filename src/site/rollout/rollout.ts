@@ -80,7 +80,7 @@ export interface Rollout extends RolloutSettings {
    * - `replaced`: the group has a newer roll-out
    */
   state: 'running' | 'paused' | 'halted' | 'aborted' | 'done' | 'replaced'
-  /** Why it does not run. */
+  /** Why it does not run, if machines have not halted it. Older sites have a sentence for those as well. */
   reason?: string
   /** The machines whose bad verdicts halted it. */
   haltedBy?: readonly string[]
@@ -138,6 +138,8 @@ export interface RolloutTold {
   group: string
   machine?: string
   says: string
+  /** The machines on which the image is bad, until the sentence is made whole: see `named` in halt.ts. */
+  bad?: readonly string[]
 }
 
 /** @param restart by machine; a machine without one is restarted by people */

@@ -1,5 +1,6 @@
 /** What a person wants to know of a roll-out. */
 import type { Life } from '../life/life.ts'
+import { saysReason } from './halt.ts'
 import type { Rollout } from './rollout.ts'
 import { seenIn } from './rollouts.ts'
 import { isStuck, standOf, type Stand } from './stand.ts'
@@ -21,18 +22,23 @@ export interface RolloutStatus {
   stuck?: readonly string[]
 }
 
-/** @param uptime the time in which servers ran, until now. Milliseconds. */
+/**
+ * @param uptime the time in which servers ran, until now. Milliseconds.
+ * @param names by machine
+ */
 export function rolloutStatus(
   lifeOf: (machine: string) => Life,
   rollouts: SiteRollouts,
   rollout: Rollout,
   uptime: number,
+  names: ReadonlyMap<string, string>,
 ): RolloutStatus {
   const all = [...seenIn({ of: lifeOf }, rollouts, rollout, { at: 0, uptime })]
   const stands = new Map(all.map(([machine, each]) => [machine, standOf(each)]))
   const counts: Partial<Record<Stand, number>> = {}
   for (const stand of stands.values()) counts[stand] = (counts[stand] ?? 0) + 1
-  const { group, number, state, reason, wave, waves, candidate } = rollout
+  const { group, number, state, wave, waves, candidate } = rollout
+  const reason = saysReason(rollout, names)
   return {
     ...{ group, rollout: number, state, ...(reason !== undefined && { reason }) },
     ...{ wave: wave + 1, waves: waves.length, image: candidate.image, counts },
@@ -56,10 +62,13 @@ export function groupStatuses(
   lifeOf: (machine: string) => Life,
   rollouts: SiteRollouts,
   uptime: number,
+  names: ReadonlyMap<string, string>,
 ): GroupStatus[] {
   return [...groupsIn(rollouts)].toSorted().flatMap((group) => {
     const rollout = rollouts.newest.find((each) => each.group === group)
-    return rollout ? [{ rollout, shown: rolloutStatus(lifeOf, rollouts, rollout, uptime) }] : []
+    return rollout
+      ? [{ rollout, shown: rolloutStatus(lifeOf, rollouts, rollout, uptime, names) }]
+      : []
   })
 }
 

@@ -9,6 +9,7 @@ import type { SiteDatabase } from '../database.ts'
 import { newLife, type Life, type Now } from '../life/life.ts'
 import { rolloutToldBy } from '../log/entry.ts'
 import { BrokenRow } from '../rows.ts'
+import { named } from './halt.ts'
 import type { Rollout } from './rollout.ts'
 import { stepRollouts, type SteppedAll, type SteppedSite } from './rollouts.ts'
 import type { SiteRollouts } from './statements.ts'
@@ -107,8 +108,10 @@ export function stepOn(
         rollouts: writer.rollouts,
       }
       const stepped = stepRollouts(site, now, () => {})
-      for (const told of stepped.told) writer.note(rolloutToldBy(told, now.at))
-      return stepped
+      const names = writer.names()
+      const told = stepped.told.map((each) => named(each, names))
+      for (const each of told) writer.note(rolloutToldBy(each, now.at))
+      return { ...stepped, told }
     })
   } catch (error) {
     if (error instanceof Outdated) return nothing

@@ -3,7 +3,8 @@ import { plural } from '../../progress.ts'
 import { generationOf } from '../life/life.ts'
 import { hasTried } from '../life/take-back.ts'
 import { say, seen, standsOf, type Draft } from './draft.ts'
-import { badIn, limitOf, running, saysBad } from './halt.ts'
+import { badIn, limitOf, running } from './halt.ts'
+import { tell } from './rollout.ts'
 import { wantsRestart, type Stand } from './stand.ts'
 
 /**
@@ -22,9 +23,9 @@ export function haltOrGoOn(draft: Draft): void {
     draft.rollout = running(rollout)
     say(draft, 'goes on: a power cut had made the machines bad that halted it')
   } else if (isTooMany && rollout.state !== 'aborted') {
-    const reason = saysBad(bad)
-    draft.rollout = { ...rollout, state: 'halted', reason, haltedBy: bad }
-    say(draft, `halts: ${reason}`)
+    const { reason: _, ...rest } = rollout
+    draft.rollout = { ...rest, state: 'halted', haltedBy: bad }
+    draft.told.push({ ...tell(rollout, 'halts'), bad })
   }
 }
 

@@ -1,5 +1,5 @@
 /** What a person can do about a roll-out, in the words of all who show it. */
-import { saysList } from '../../says-list.ts'
+import { saysMachines } from '../../says-list.ts'
 import type { Rollout } from './rollout.ts'
 import type { Stand } from './stand.ts'
 import type { RolloutStatus } from './status.ts'
@@ -10,7 +10,7 @@ export function whatNext(
   rollout: Rollout,
   names: ReadonlyMap<string, string>,
 ): string[] {
-  const called = (all: readonly string[]) => saysList(all.map((each) => names.get(each) ?? each))
+  const called = (all: readonly string[]) => saysMachines(all, names)
   const those = (...stands: Stand[]) =>
     Object.entries(machines).flatMap(([machine, stand]) => (stands.includes(stand) ? machine : []))
   const bad = those('bad', 'lost')

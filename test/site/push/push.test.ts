@@ -301,6 +301,18 @@ suite('netimage site push', () => {
     assert.deepEqual(imageIds(to), [])
   })
 
+  test('names the machines whose image is gone', async () => {
+    const state = freshName()
+    execFileSync('cp', ['-a', from, state])
+    const mac = '02:00:00:00:00:01'
+    await netimageJson(['site', 'assign', mac, ids.first, '--state', state])
+    await netimageJson(['site', 'name', mac, 'pi1', '--state', state])
+    fs.rmSync(join(state, 'images', ids.first), { recursive: true })
+    const run = await push({ from: state, to: freshName(), programs: plain, images: [] })
+    const gone = `pi1: the image ${ids.first.slice(0, 12)} is gone, and is not sent`
+    assert.ok(run.stderr.includes(gone), run.stderr)
+  })
+
   test('gives ssh the options of the person, and the shell there one word for the directory', async () => {
     const seen = freshName()
     const directory = programs(freshName(), `printf '%s\n' "$@" >'${seen}'; exit 255`)

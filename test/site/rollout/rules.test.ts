@@ -482,7 +482,7 @@ suite('a halt', () => {
     group.begin(settings([['pi1', 'pi2'], names.slice(2)]), allReboot)
     group.wait(60 * minutes)
     assert.equal(group.rollout.state, 'halted')
-    assert.equal(group.rollout.reason, 'pi1 is bad')
+    assert.deepEqual(group.rollout.haltedBy, ['pi1'])
     assert.equal(nextImages(group), 'old old old old old old')
     assert.equal(group.imageOf('pi1'), 'old')
     assert.equal(group.imageOf('pi2'), 'old')
@@ -497,7 +497,8 @@ suite('a halt', () => {
     for (const name of ['pi3', 'pi4']) group.machine(name).behaviour = 'crashes'
     group.begin(settings([['pi1'], names.slice(1)]), allReboot)
     group.wait(60 * minutes)
-    assert.equal(group.rollout.reason, 'pi3 and pi4 are bad')
+    assert.deepEqual(group.rollout.haltedBy, ['pi3', 'pi4'])
+    assert.ok(group.told.includes('halts: pi3, pi4 are bad'))
     assert.equal(nextImages(group), 'new new old old old old')
   })
 
@@ -508,7 +509,7 @@ suite('a halt', () => {
     group.wait(60 * minutes)
     const stands = () =>
       standsIn(group.writer, group.writer.rollouts.read(), group.rollout, group.site.now)
-    assert.deepEqual(resume(group.rollout, stands()), { why: 'would halt again: pi1 is bad' })
+    assert.deepEqual(resume(group.rollout, stands()), { why: 'would halt again', bad: ['pi1'] })
     group.writer.rollouts.hold('pi1', { at: 0, by: 'a person' })
     group.keep(resume(group.rollout, stands()))
     group.wait(60 * minutes)
@@ -576,7 +577,7 @@ suite('a wave in which nobody can try the image', () => {
     group.keep(resume(group.rollout, stands()))
     group.wait(60 * minutes)
     // A single bad machine is enough, because the image was good on none.
-    assert.equal(group.rollout.reason, 'pi2 is bad')
+    assert.deepEqual(group.rollout.haltedBy, ['pi2'])
     assert.equal(nextImages(group), 'old old old old old old')
     group.writer.rollouts.hold('pi2', { at: 0, by: 'a person' })
     group.keep(resume(group.rollout, stands()))

@@ -7,7 +7,7 @@ import { minutes } from '../life/support/simulate.ts'
 import { rebooted, settings, simulateGroup } from './support/simulate.ts'
 
 function stuckIn({ site, rollout, writer }: ReturnType<typeof simulateGroup>) {
-  return rolloutStatus(site.of, writer.rollouts.read(), rollout, site.now.uptime).stuck
+  return rolloutStatus(site.of, writer.rollouts.read(), rollout, site.now.uptime, new Map()).stuck
 }
 
 test('a machine that stays in the bad image is told to a person if no command restarts it', () => {

@@ -9,6 +9,7 @@ import {
   type Life,
 } from '../../../../src/site/life/life.ts'
 import { beginCommand, endCommand, recoverCommands } from '../../../../src/site/rollout/commands.ts'
+import { named } from '../../../../src/site/rollout/halt.ts'
 import type {
   Asked,
   RestartCommands,
@@ -118,7 +119,8 @@ export function simulateGroup(names: readonly string[]) {
   site.wait(2 * minutes)
 
   function tellAll(all: readonly RolloutTold[]): void {
-    for (const { machine, says } of all) {
+    for (const each of all) {
+      const { machine, says } = named(each, new Map())
       told.push(machine === undefined ? says : `${machine}: ${says}`)
     }
   }
