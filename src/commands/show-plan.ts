@@ -148,7 +148,7 @@ function showDifference({ packages, added, removed }: ClosureDifference): string
     ),
     row(
       'bytes',
-      `${formatBytes(added.bytes)} in ${plural(added.paths, 'new store path')}; without ${formatBytes(removed.bytes)} in ${plural(removed.paths, 'store path')}`,
+      `adds ${formatBytes(added.bytes)} in ${plural(added.paths, 'new store path')}; removes ${formatBytes(removed.bytes)} in ${plural(removed.paths, 'store path')}`,
     ),
     ...named.slice(0, mostShown).map((each) => `      ${describePackage(each)}`),
     ...(left > 0 ? [`      … and ${plural(left, 'more package')}: see --json`] : []),

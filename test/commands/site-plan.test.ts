@@ -83,7 +83,7 @@ suite('netimage site plan', () => {
       `group lab: image ${second.slice(0, 12)} root (second), x86_64-linux`,
       `  3 machines from image ${first.slice(0, 12)} root (first): pi1, ${mac(3)}, pi2`,
       '    packages  0 in another version, 1 new, 1 gone, 0 built anew',
-      /^ {4}bytes {5}1\.2 KiB in 1 new store path; without 1\.2 KiB in 1 store path$/,
+      /^ {4}bytes {5}adds 1\.2 KiB in 1 new store path; removes 1\.2 KiB in 1 store path$/,
       /^ {6}nixos-system-test-first without a version: gone, −1\.2 KiB$/,
       /^ {6}nixos-system-test-second without a version: new, \+1\.2 KiB$/,
       '    wave 1    pi1',
