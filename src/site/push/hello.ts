@@ -1,12 +1,19 @@
 /** The first messages of a push. */
 import { NetimageError } from '../../errors.ts'
 import { version } from '../../version.ts'
-import { mustBe } from './channel.ts'
-import { pushVersion, type FromReceiver, type FromSender } from './messages.ts'
+import { mustBe, type ToReceiver, type ToSender } from './channel.ts'
+import { pushVersion } from './messages.ts'
 
-/** @throws `NetimageError` `remote-failed` if the other server has another version of push; `bad-message` */
-export function mustBeOneOfThisVersion(first: FromSender | FromReceiver, other: string): void {
-  const { push, netimage } = mustBe(first, 'hello', other)
+/**
+ * Says the version of this server, and reads that of the other one.
+ *
+ * @param other the other server, for errors
+ * @throws `NetimageError` as `message` of the channel; `remote-failed` if the other server has another
+ *   version of push
+ */
+export async function greet(channel: ToReceiver | ToSender, other: string): Promise<void> {
+  await channel.say({ kind: 'hello', push: pushVersion, netimage: version })
+  const { push, netimage } = mustBe(await channel.message(), 'hello', other)
   if (push === pushVersion) return
   const [theirs, ours] = [`${push} (netimage ${netimage})`, `${pushVersion} (${version})`]
   throw new NetimageError(

@@ -16,7 +16,6 @@ import { parseManifest, type ReadImage } from '../../image/manifest.ts'
 import type { SitePlaces } from '../../image/site-places.ts'
 import { formatHash } from '../../nix/hash.ts'
 import { silentProgress, type Progress } from '../../progress.ts'
-import { version } from '../../version.ts'
 import { makeScratch, whileChanging } from '../images/changing.ts'
 import { markComing, unmarkComing } from '../images/coming.ts'
 import { sortPaths } from '../images/fill-store.ts'
@@ -25,10 +24,10 @@ import { mustBeServable } from '../images/servable.ts'
 import type { Who } from '../log/entry.ts'
 import { noteInSite } from '../log/note-in-site.ts'
 import { CutOff, goesOnHint, mustBe, openChannel, type ToSender } from './channel.ts'
-import { mustBeOneOfThisVersion } from './hello.ts'
+import { greet } from './hello.ts'
 import { mustBeTrees, receiveOutside } from './receive-outside.ts'
 import { receivePaths } from './receive-paths.ts'
-import { asFailed, asTold, messageSchemas, pushVersion } from './messages.ts'
+import { asFailed, asTold, messageSchemas } from './messages.ts'
 
 export interface ReceiveSettings {
   input: Readable
@@ -62,8 +61,7 @@ export async function receiveImages(
     ...{ input, output, schema, other, signal, patienceMs },
   })
   try {
-    await channel.say({ kind: 'hello', push: pushVersion, netimage: version })
-    mustBeOneOfThisVersion(await channel.message(), other)
+    await greet(channel, other)
     const site = await open()
     for (;;) {
       const message = await channel.message()

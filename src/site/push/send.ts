@@ -9,11 +9,10 @@ import { storedAt, type SitePlaces } from '../../image/site-places.ts'
 import { formatHash } from '../../nix/hash.ts'
 import type { PathInfo } from '../../nix/path-info.ts'
 import { plural, type Progress, type Task } from '../../progress.ts'
-import { version } from '../../version.ts'
 import type { SiteImage } from '../images/site-image.ts'
 import { badMessage, CutOff, mustBe, openChannel, type ToReceiver } from './channel.ts'
-import { mustBeOneOfThisVersion } from './hello.ts'
-import { asFailed, messageSchemas, pushVersion, type FromReceiver } from './messages.ts'
+import { greet } from './hello.ts'
+import { asFailed, messageSchemas, type FromReceiver } from './messages.ts'
 import { sendOutside } from './send-outside.ts'
 import { sendPath } from './send-path.ts'
 
@@ -63,8 +62,7 @@ export async function sendImages(
   })
   const sent: SentImage[] = []
   try {
-    await channel.say({ kind: 'hello', push: pushVersion, netimage: version })
-    mustBeOneOfThisVersion(await channel.message(), server)
+    await greet(channel, server)
     for (const image of images) {
       sent.push(await sendImage(image, { places, channel, progress, server, failing }))
     }
