@@ -123,7 +123,7 @@ export const entrySchema = v.variant('kind', [
   v.object({
     kind: v.literal('regrouped'),
     /** The group in which the machine was, and is now. */
-    from: v.exactOptional(v.string()),
+    from: v.string(),
     to: v.exactOptional(v.string()),
   }),
 ])

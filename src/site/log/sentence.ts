@@ -109,8 +109,9 @@ export function saysWhat(entry: Entry, who: Who): string {
       return 'released it: roll-outs do not leave it out any more'
     case 'regrouped': {
       const { from, to } = entry
-      if (to === undefined) return `took it out of group ${from}`
-      return from === undefined ? `put it into group ${to}` : `moved it from group ${from} to ${to}`
+      return to === undefined
+        ? `took it out of group ${from}`
+        : `moved it from group ${from} to ${to}`
     }
     case 'host key':
       return `made its SSH host key ${entry.fingerprint}`

@@ -2,7 +2,7 @@
 import type { Candidate, Now } from '../life/life.ts'
 import type { Entry, Who } from '../log/entry.ts'
 import { groupsOf } from './decide.ts'
-import type { Decided, DecidedGroup, PlannedMove, PlannedName } from './planned.ts'
+import type { Decided, DecidedGroup, PlannedName } from './planned.ts'
 import { restartOf } from './planned-rollout.ts'
 import type { SiteWriter } from '../statements.ts'
 import { settingsOf, type RestartCommands, type Rollout } from '../rollout/rollout.ts'
@@ -37,7 +37,10 @@ export function applyPlan(
     return [rollout]
   })
   writer.rollouts.setGroups(groupsOf(plan.groups))
-  for (const move of plan.moves) if (move.from !== undefined) note(regrouped(move), move.machine)
+  for (const { machine, from, to } of plan.moves) {
+    if (from === undefined) continue
+    note({ kind: 'regrouped', from, ...(to !== undefined && { to }) }, machine)
+  }
   return begun
 }
 
@@ -66,13 +69,5 @@ function begunEntry({ image, rollout }: DecidedGroup, begun: Rollout, plan: stri
   return {
     ...{ kind: 'begun', rollout: number, group, image: image.id, imageName: image.name, plan },
     ...(rollout && { replaces: rollout.number }),
-  }
-}
-
-function regrouped({ from, to }: PlannedMove): Entry {
-  return {
-    kind: 'regrouped',
-    ...(from !== undefined && { from }),
-    ...(to !== undefined && { to }),
   }
 }
