@@ -13,6 +13,7 @@ const commands = {
   verify: async () => (await import('./verify.ts')).verifyCommand(),
   servers: async () => (await import('./servers.ts')).serversCommand(),
   serve: async () => (await import('./serve.ts')).serveCommand(),
+  doctor: async () => (await import('./doctor.ts')).doctorCommand(),
   boots: async () => (await import('./boots.ts')).bootsCommand(),
   layers: async () => (await import('./layers.ts')).layersCommand(),
   site: async () => (await import('./site.ts')).siteCommand(),

@@ -11,6 +11,7 @@ import type { Serving } from '../serve/serve.ts'
 import { saysOfRollout, saysOfTold } from '../site/log/sentence.ts'
 import type { RolloutTold } from '../site/rollout/rollout.ts'
 import { stateOption } from './common-options.ts'
+import * as networkFlags from './network-flags.ts'
 import {
   parseAddresses,
   parseAllowed,
@@ -18,7 +19,6 @@ import {
   parseLayerSize,
   parseNames,
   parsePage,
-  parsePort,
   parseReservation,
   parseWorkers,
   refuseWithoutFull,
@@ -43,25 +43,15 @@ function describeServe() {
       '[image...]',
       'images that build made: a machine for which nobody chose an image gets the one for its processor',
     )
-    .addOption(
-      new Option(
-        '--dhcp <mode>',
-        'beside the network’s DHCP server, as its only DHCP server, or not at all',
-      )
-        .choices(['proxy', 'full', 'off'] as const)
-        .default('proxy' as const),
-    )
+    .addOption(networkFlags.dhcpOption)
     .addOption(
       new Option(
         '--allow <machine>',
         'a machine that may boot: its hardware or IP address, its name in the site, or any; repeatable',
       ).argParser(parseAllowed),
     )
-    .option(
-      '--listen <address>',
-      'the address to serve on (default: the address of the machine, if it has only one)',
-    )
-    .option('--interface <name>', 'the network interface to serve on')
+    .addOption(networkFlags.listenOption)
+    .addOption(networkFlags.interfaceOption)
     .option('--range <range>', 'with --dhcp full: the addresses to give, 10.0.0.100-10.0.0.199')
     .option('--network <network>', 'with --dhcp full: 10.0.0.0/24 (default: the interface’s)')
     .addOption(
@@ -97,17 +87,14 @@ function describeServe() {
       ).argParser(parseLayerSize),
     )
     .addOption(stateOption)
-    .option('--tftp-port <port>', 'another port for TFTP', parsePort, 69)
+    .addOption(networkFlags.tftpPortOption)
     .option(
       '--tftp-single-port',
       'use one port for all of TFTP, for firewalls; one process then sends all of it',
     )
-    .option('--http-port <port>', 'another port for HTTP', parsePort, 80)
-    .option('--nfs-port <port>', 'another port for NFS', parsePort, 2049)
-    .option(
-      '--no-port-mapper',
-      'serve no port mapper: clients get the port of NFS from their mount options',
-    )
+    .addOption(networkFlags.httpPortOption)
+    .addOption(networkFlags.nfsPortOption)
+    .addOption(networkFlags.noPortMapperOption)
     .option(
       '--workers <number>',
       'how many processes serve the machines; 0: one process does all (default: by the processors)',
@@ -130,8 +117,6 @@ function describeServe() {
 
 type ServeFlags = ReturnType<ReturnType<typeof describeServe>['opts']>
 
-const portMapperPort = 111
-
 async function run(
   images: string[],
   flags: ServeFlags,
@@ -141,6 +126,7 @@ async function run(
   refuseWithoutFull(flags.dhcp, { range, network, reserve, router, dns, domain, force })
   const { serve } = await import('../serve/serve.ts')
   const { stateDirectory } = await import('../serve/state.ts')
+  const { tellFindings } = await import('./tell-findings.ts')
   // Other users must not read the files of machines.
   process.umask(0o077)
   let view: BootView | undefined
@@ -148,8 +134,15 @@ async function run(
     if (view) view.say(message)
     else process.stderr.write(`${visible(message)}\n`)
   }
-  const state = stateDirectory(flags.state)
-  const allowed = await toAllowed(state, flags.allow ?? [])
+  const asked = {
+    images,
+    state: stateDirectory(flags.state),
+    dhcp: flags.dhcp,
+    interface: flags.interface,
+    address: flags.listen,
+    ports: networkFlags.portsOf(flags),
+  }
+  const allowed = await toAllowed(asked.state, flags.allow ?? [])
   const refused = new Set<string>()
   const see = (boot: Boot, event: ServeEvent, at: number) => {
     if (allowed !== 'any') tellOfRefused(event, refused, warn)
@@ -160,18 +153,14 @@ async function run(
   await using open = new AsyncDisposableStack()
   let serving: Serving | undefined
   const page = await servePage({
-    ...{ state, place: flags.page, names: flags.pageName ?? [], warn, onError },
+    ...{ state: asked.state, place: flags.page, names: flags.pageName ?? [], warn, onError },
     boots: () => serving?.boots() ?? [],
     operations: () => serving?.operations() ?? {},
   })
   if (page) open.defer(() => page.close())
   serving = await serve(
     {
-      images,
-      state,
-      dhcp: flags.dhcp,
-      interface: flags.interface,
-      address: flags.listen,
+      ...asked,
       range,
       network,
       reservations: reserve ?? new Map(),
@@ -180,12 +169,6 @@ async function run(
       allowed,
       ephemeral: flags.ephemeral ?? false,
       layerSize: flags.layerSize,
-      ports: {
-        tftp: flags.tftpPort,
-        http: flags.httpPort,
-        nfs: flags.nfsPort,
-        portMapper: flags.portMapper ? portMapperPort : undefined,
-      },
       singlePort: flags.tftpSinglePort ?? false,
       shards: flags.workers ?? workersFor(availableParallelism()),
       see,
@@ -203,10 +186,12 @@ async function run(
   if (page) warn(`status page ${page.url}`)
   const streams = { output: process.stdout, messages: process.stderr }
   view = showBoots(streams, serving.boots, flags.json ?? false)
+  const told = tellFindings({ ...asked, signal }, serving.interface, warn)
   const isInterrupted = new Promise<void>((resolve) => {
     signal.addEventListener('abort', () => resolve(), { once: true })
   })
   const failure = await Promise.race([isInterrupted, serving.lost])
+  await told
   view.close()
   await serving.close()
   if (failure) throw failure

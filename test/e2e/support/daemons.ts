@@ -54,10 +54,16 @@ exec "$2" --foreground --verbose --user "$TFTP_USERNAME" --address "$TFTP_ADDRES
   $TFTP_OPTIONS $TFTP_DIRECTORY
 `
 
+/** rpcbind for all addresses. */
+export async function startRpcbind(host: Host): Promise<Program> {
+  const server = host.start('rpcbind', [findProgram('rpcbind'), '-f'])
+  await listening(host, server, 'tcp', 111)
+  return server
+}
+
 /** nfs-ganesha, and the rpcbind that it needs. @param configuration the text of ganesha.conf */
 export async function startGanesha(host: Host, configuration: string): Promise<Program> {
-  const rpcbind = host.start('rpcbind', [findProgram('rpcbind'), '-f'])
-  await listening(host, rpcbind, 'tcp', 111)
+  await startRpcbind(host)
   const file = writeConfiguration(host, 'ganesha.conf', configuration)
   const log = ['-L', 'STDOUT', '-N', 'NIV_EVENT']
   const files = ['-f', file, '-p', '/run/ganesha.pid']

@@ -1,0 +1,98 @@
+/** Examines this machine and its network: why would `netimage serve` not work here? */
+import { statSync } from 'node:fs'
+import { resolve } from 'node:path'
+
+import { imageLayout } from '../image/layout.ts'
+import { readImage } from '../image/manifest.ts'
+import type { SettledOptions } from '../image/options.ts'
+import type { ServedInterface, WantedInterface } from '../protocols/interfaces.ts'
+import { isServed } from '../serve/state.ts'
+import { examineClock } from './clock.ts'
+import { errorsFirst, type DoctorFinding } from './finding.ts'
+import { examineMtu } from './mtu.ts'
+import { examineRoot } from './nfs-root.ts'
+import { examinePlace } from './place.ts'
+import { examinePorts } from './ports.ts'
+import { servicesOf, type ServiceSettings } from './services.ts'
+import { examineStateDisk } from './state-disk.ts'
+
+export interface DoctorRequest extends ServiceSettings, WantedInterface {
+  /** Directories that `build` made. */
+  images: readonly string[]
+  /** The state directory; it may not exist yet. */
+  state: string
+  signal: AbortSignal
+}
+
+/**
+ * Examines everything. Nothing is changed: each port is only opened and closed.
+ *
+ * @returns the errors first
+ * @throws `NetimageError` if an image cannot be read
+ */
+export async function examine(request: DoctorRequest): Promise<DoctorFinding[]> {
+  const { place, findings } = examinePlace(request)
+  const here = place ? await examinePortsOf(request, place) : []
+  return errorsFirst([...findings, ...here, ...(await examineRest(request, place))])
+}
+
+/**
+ * What a server that has started does not notice by itself.
+ *
+ * @returns errors and warnings, the errors first
+ * @throws `NetimageError` if an image cannot be read
+ */
+export async function examineServing(
+  request: DoctorRequest,
+  place: ServedInterface,
+): Promise<DoctorFinding[]> {
+  const findings = await examineRest(request, place)
+  return errorsFirst(findings.filter(({ level }) => level !== 'note'))
+}
+
+async function examinePortsOf(
+  request: DoctorRequest,
+  place: ServedInterface,
+): Promise<DoctorFinding[]> {
+  const { state } = request
+  if (!isServed(state)) return await examinePorts(servicesOf(request), place)
+  return [
+    {
+      code: 'already-served',
+      level: 'note',
+      message: `a server runs with the state in ${state} already, so that its ports were not examined`,
+      fix: `netimage boots --state ${state}`,
+    },
+  ]
+}
+
+async function examineRest(
+  request: DoctorRequest,
+  place: ServedInterface | undefined,
+): Promise<DoctorFinding[]> {
+  const { dhcp, state, signal } = request
+  const images = await Promise.all(request.images.map(openImage))
+  const roots = place
+    ? images.map(async (image) => await examineRoot({ ...image, dhcp }, place))
+    : []
+  return [
+    ...(await Promise.all(roots)).flat(),
+    ...(place ? await examineMtu(place, signal) : []),
+    ...examineStateDisk(state),
+    ...examineClock(images),
+  ]
+}
+
+interface ExaminedImage {
+  image: string
+  options: SettledOptions
+  changedMs: number
+}
+
+async function openImage(image: string): Promise<ExaminedImage> {
+  const directory = resolve(image)
+  const { options } = await readImage(directory, image)
+  const { manifest } = imageLayout(directory, options.rootDirectoryName)
+  // The image has no time of its own. No program can set this time, so this machine's clock did.
+  return { image, options, changedMs: statSync(manifest).ctimeMs }
+}

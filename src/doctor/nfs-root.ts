@@ -1,0 +1,74 @@
+/** Whether machines look for their root on this server: the image has the server's address. */
+import { lookup } from 'node:dns/promises'
+import { isIP } from 'node:net'
+
+import { NetimageError } from '../errors.ts'
+import type { SettledOptions } from '../image/options.ts'
+import { parseNfsRoot } from '../nixos/nfs-root.ts'
+import { ownAddresses, type ServedInterface } from '../protocols/interfaces.ts'
+import { mustBeServable } from '../site/images/servable.ts'
+import { findingOf, type DoctorFinding } from './finding.ts'
+
+export interface RootSettings {
+  /** The path of the image, for messages. */
+  image: string
+  options: SettledOptions
+  dhcp: 'proxy' | 'full' | 'off'
+}
+
+export async function examineRoot(
+  { image, options, dhcp }: RootSettings,
+  { address }: Pick<ServedInterface, 'address'>,
+): Promise<DoctorFinding[]> {
+  const versions = examineVersion(options, image)
+  const { server, path, text } = parseNfsRoot(options.nfsRoot)
+  const build = `netimage build … --nfs-root ${address}:${path},v3`
+  const isWrong = (message: string, fix = build): DoctorFinding[] => [
+    ...versions,
+    { code: 'nfs-root', level: 'error', message, fix },
+  ]
+  if (server === undefined) {
+    if (dhcp === 'full') return versions
+    const message = `the nfsRoot of ${image}, ${text}, names no server: machines mount their root from the server that gives them their address, and with --dhcp ${dhcp} this is another one`
+    return [...versions, { code: 'nfs-root', level: 'warning', message, fix: build }]
+  }
+  const addresses = await addressesOf(server)
+  if (addresses === undefined) {
+    const message = `cannot tell whether ${server} in the nfsRoot of ${image} is this server: this machine does not know an address of the name`
+    const finding = { code: 'nfs-root', level: 'note', message, fix: build } as const
+    return [...versions, finding]
+  }
+  if (addresses.includes(address)) return versions
+  const shown = addresses.join(' and ')
+  const named = shown === server ? server : `${server} (${shown})`
+  const own = ownAddresses().find((each) => addresses.includes(each.address))
+  if (!own) {
+    return isWrong(
+      `machines with ${image} would mount their root from ${named}, which is not this machine: it would serve on ${address}`,
+    )
+  }
+  return isWrong(
+    `machines with ${image} would mount their root from ${named}, an address of this machine on ${own.name}, but the server would use ${address} only`,
+    `netimage serve --listen ${own.address}`,
+  )
+}
+
+function examineVersion(options: SettledOptions, image: string): DoctorFinding[] {
+  try {
+    mustBeServable(options, image)
+    return []
+  } catch (error) {
+    if (error instanceof NetimageError) return [findingOf('nfs-version', error)]
+    throw error
+  }
+}
+
+/** @returns undefined if the name cannot be resolved here */
+async function addressesOf(server: string): Promise<string[] | undefined> {
+  if (isIP(server) !== 0) return [server]
+  try {
+    return (await lookup(server, { all: true, family: 4 })).map(({ address }) => address)
+  } catch {
+    return undefined
+  }
+}

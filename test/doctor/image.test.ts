@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { examineClock } from '../../src/doctor/clock.ts'
+import { examineRoot } from '../../src/doctor/nfs-root.ts'
+import { settleOptions } from '../../src/image/options.ts'
+
+const examined = async (nfsRoot: string, dhcp: 'proxy' | 'full' | 'off' = 'proxy') => {
+  const options = settleOptions({ nfsRoot }, facts)
+  const found = await examineRoot({ image: 'image', options, dhcp }, { address: '127.0.0.1' })
+  return found.map(({ code, level }) => [code, level])
+}
+const facts = { label: 'label', platform: 'x86_64-linux', entries: [], fileSystems: [] }
+
+suite('the server in nfsRoot', () => {
+  test('is this one, by address or by name', async () => {
+    assert.deepEqual(await examined('127.0.0.1:/srv/a,v3'), [])
+    assert.deepEqual(await examined('localhost:/srv/a,v3'), [])
+  })
+
+  test('is another machine', async () => {
+    assert.deepEqual(await examined('192.0.2.77:/srv/a,v3'), [['nfs-root', 'error']])
+    assert.deepEqual(await examined('[2001:db8::1]:/srv/a,v3'), [['nfs-root', 'error']])
+  })
+
+  test('has a name without an address: this cannot be told', async () => {
+    assert.deepEqual(await examined(`${'x'.repeat(64)}:/srv/a,v3`), [['nfs-root', 'note']])
+  })
+
+  test('is not named: then it is the DHCP server', async () => {
+    assert.deepEqual(await examined('/srv/a,v3'), [['nfs-root', 'warning']])
+    assert.deepEqual(await examined('/srv/a,v3', 'full'), [])
+  })
+
+  test('would be asked for version 4, which it does not have', async () => {
+    assert.deepEqual(await examined('127.0.0.1:/srv/a,v4.2'), [['nfs-version', 'error']])
+  })
+})
+
+test('a clock that is behind is found by its year or by an image', () => {
+  const at = (text: string) => Date.parse(text)
+  const image = { image: 'image', changedMs: at('2026-05-01T00:00:00Z') }
+  assert.match(examineClock([], at('1970-01-01T00:01:00Z'))[0]?.message ?? '', /before 2024/)
+  assert.match(examineClock([image], at('2026-04-30'))[0]?.message ?? '', /image was made later/)
+  assert.deepEqual(examineClock([image], at('2026-05-01T00:00:00Z')), [])
+})
