@@ -8,6 +8,7 @@ import type { SettledOptions } from '../image/options.ts'
 import type { ServedInterface, WantedInterface } from '../protocols/interfaces.ts'
 import { isServed } from '../serve/state.ts'
 import { examineClock } from './clock.ts'
+import { examineDhcpServers } from './dhcp-servers.ts'
 import { errorsFirst, type DoctorFinding } from './finding.ts'
 import { examineMtu } from './mtu.ts'
 import { examineRoot } from './nfs-root.ts'
@@ -32,7 +33,7 @@ export interface DoctorRequest extends ServiceSettings, WantedInterface {
  */
 export async function examine(request: DoctorRequest): Promise<DoctorFinding[]> {
   const { place, findings } = examinePlace(request)
-  const here = place ? await examinePortsOf(request, place) : []
+  const here = place ? await examineAlone(request, place) : []
   return errorsFirst([...findings, ...here, ...(await examineRest(request, place))])
 }
 
@@ -50,17 +51,23 @@ export async function examineServing(
   return errorsFirst(findings.filter(({ level }) => level !== 'note'))
 }
 
-async function examinePortsOf(
+/** What our own server would disturb if it ran: it has the ports, and it answers to DHCP. */
+async function examineAlone(
   request: DoctorRequest,
   place: ServedInterface,
 ): Promise<DoctorFinding[]> {
-  const { state } = request
-  if (!isServed(state)) return await examinePorts(servicesOf(request), place)
+  const { state, dhcp, signal } = request
+  if (!isServed(state)) {
+    return [
+      ...(await examinePorts(servicesOf(request), place)),
+      ...(await examineDhcpServers(dhcp, place, signal)),
+    ]
+  }
   return [
     {
       code: 'already-served',
       level: 'note',
-      message: `a server runs with the state in ${state} already, so that its ports were not examined`,
+      message: `a server runs with the state in ${state} already, so that ports and other DHCP servers were not examined`,
       fix: `netimage boots --state ${state}`,
     },
   ]

@@ -19,6 +19,23 @@ const asOrdinaryUser = [
   ...[`--ambient-caps=${capabilities}`, '--no-new-privs', '--'],
 ]
 
+const [routerMac, otherMac] = ['02:00:00:00:00:01', '02:00:00:00:00:02']
+
+const givesBoot = `port=0
+dhcp-range=10.66.0.50,10.66.0.59
+no-ping
+dhcp-match=set:uefi,option:client-arch,7
+dhcp-match=set:uefi,option:client-arch,11
+dhcp-boot=tag:!uefi,bios.0,boot,10.66.0.9
+dhcp-boot=tag:uefi,uefi.efi
+`
+
+const isProxy = `port=0
+dhcp-range=10.66.0.0,proxy
+pxe-prompt="boot",0
+pxe-service=x86PC,"boot",bios
+`
+
 suite('in a network', async () => {
   const workspace = makeWorkspace('doctor')
   after(() => workspace.remove())
@@ -32,7 +49,7 @@ suite('in a network', async () => {
   const state = ['--state', workspace.path('state')]
 
   test('nothing is wrong if a server can start, and the place is told', async () => {
-    const { status, findings, of } = await runDoctor(network, [image, ...state])
+    const { status, findings, of } = await runDoctor(network, [image, ...state, '--dhcp', 'full'])
     assert.deepEqual(
       findings.filter(({ level }) => level !== 'note'),
       [],
@@ -79,6 +96,41 @@ suite('in a network', async () => {
     const expected =
       'UDP 67 (DHCP), UDP 69 (TFTP), TCP 80 (HTTP), TCP 111 (the port mapper), UDP 111 (the port mapper)'
     assert.equal(finding?.message, `this user may not listen on ${expected}`)
+  })
+
+  test('other DHCP servers are told with what they tell each kind of firmware', async () => {
+    const [router, other] = [await network.addHost(routerMac), await network.addHost(otherMac)]
+    await router.run(['ip', 'address', 'add', '10.66.0.2/24', 'dev', 'eth0'])
+    await other.run(['ip', 'address', 'add', '10.66.0.3/24', 'dev', 'eth0'])
+    const servers = [await startDnsmasq(router, givesBoot), await startDnsmasq(other, isProxy)]
+    try {
+      const beside = await runDoctor(network, [image, ...state])
+      assert.equal(beside.status, 0)
+      assert.deepEqual(
+        beside.of('dhcp-server').map(({ level, message }) => [level, message]),
+        [
+          [
+            'warning',
+            `the DHCP server 10.66.0.2 on ${bridge} gives addresses, and tells machines to boot "bios.0" from 10.66.0.9 (BIOS); "uefi.efi" (UEFI on x64, UEFI on arm64): firmware may follow it instead of netimage`,
+          ],
+          [
+            'warning',
+            `the DHCP server 10.66.0.3 on ${bridge} gives no addresses, and tells machines to boot no file with options of PXE (43) (BIOS): firmware may follow it instead of netimage`,
+          ],
+        ],
+      )
+      assert.deepEqual(beside.of('no-dhcp-server'), [])
+      const alone = await runDoctor(network, [image, ...state, '--dhcp', 'full'])
+      assert.equal(alone.status, 1)
+      assert.deepEqual(
+        alone.of('dhcp-server').map(({ level }) => level),
+        ['error', 'warning'],
+      )
+    } finally {
+      for (const server of servers) await server.kill()
+    }
+    const nobody = await runDoctor(network, [image, ...state])
+    assert.equal(nobody.of('no-dhcp-server').length, 1)
   })
 
   test('a wrong address, MTU and several addresses are found, and a server says what it can', async () => {

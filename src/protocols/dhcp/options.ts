@@ -15,6 +15,8 @@ export const option = {
   leaseSeconds: 51,
   messageType: 53,
   serverId: 54,
+  /** The options that the client asks for. */
+  requestList: 55,
   /** Why the server refuses. */
   message: 56,
   maxMessageBytes: 57,
@@ -27,6 +29,8 @@ export const option = {
   userClass: 77,
   relayInformation: 82,
   architecture: 93,
+  /** The version of PXE's network driver. */
+  networkInterface: 94,
   /** The machine's UUID. */
   guid: 97,
   /** iPXE's options. */

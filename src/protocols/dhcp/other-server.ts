@@ -1,10 +1,28 @@
-/** Finds out whether another DHCP server gives addresses on a network. */
+/** Finds out which other DHCP servers answer on a network, and what they tell machines to boot. */
 import { randomInt } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { openDeviceSocket } from './device-socket.ts'
 import { addressIn, byteValue, messageType, messageTypeOf, option } from './options.ts'
-import { anyAddress, decodePacket, DhcpPacketError, encodePacket } from './packet.ts'
+import {
+  anyAddress,
+  decodePacket,
+  DhcpPacketError,
+  encodePacket,
+  type DhcpPacket,
+} from './packet.ts'
+
+/** An offer of a server. */
+export interface Offer {
+  /** The address of the server. */
+  server: string
+  packet: DhcpPacket
+}
+
+/** Whether the server gives an address; a proxyDHCP server gives none. */
+export function givesAddress({ packet }: Offer): boolean {
+  return packet.yourAddress !== anyAddress
+}
 
 const tries = 3
 const waitMs = 1000
@@ -21,8 +39,64 @@ export async function findOtherServer(
   mac: string,
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
-  const transaction = randomInt(2 ** 32)
   const found = Promise.withResolvers<string>()
+  await using search = await openSearch(device, mac, (offer) => {
+    if (givesAddress(offer)) found.resolve(offer.server)
+  })
+  for (let count = 0; count < tries; count++) {
+    search.discover(new Map())
+    const server = await Promise.race([
+      found.promise,
+      sleep(waitMs, undefined, signal && { signal }),
+    ])
+    if (server !== undefined) return server
+  }
+  return undefined
+}
+
+/** Servers may need a moment: some first look whether the address is in use. */
+const collectedTries = 2
+
+/**
+ * Collects all offers of about two seconds, as `findOtherServer` does.
+ *
+ * @param asks the options of each kind of machine that is asked for
+ * @returns for each of `asks`, the last offer of each server
+ */
+export async function collectOffers(
+  device: string,
+  mac: string,
+  asks: readonly ReadonlyMap<number, Buffer>[],
+  signal: AbortSignal | undefined,
+): Promise<Offer[][]> {
+  const offers = asks.map(() => new Map<string, Offer>())
+  const asked = new Map<number, Map<string, Offer>>()
+  await using search = await openSearch(device, mac, (offer) => {
+    // One server may give addresses and be a proxy in two packets.
+    const key = `${offer.server} ${givesAddress(offer)}`
+    asked.get(offer.packet.transaction)?.set(key, offer)
+  })
+  for (let count = 0; count < collectedTries; count++) {
+    for (const [index, options] of asks.entries()) {
+      const kept = offers[index]
+      if (kept) asked.set(search.discover(options), kept)
+    }
+    await sleep(waitMs, undefined, signal && { signal })
+  }
+  return offers.map((each) => [...each.values()])
+}
+
+interface Search extends AsyncDisposable {
+  /** @returns the number of the transaction */
+  discover: (options: ReadonlyMap<number, Buffer>) => number
+}
+
+async function openSearch(
+  device: string,
+  mac: string,
+  onOffer: (offer: Offer) => void,
+): Promise<Search> {
+  const transactions = new Set<number>()
   const socket = await openDeviceSocket({
     name: 'The search for other DHCP servers',
     device,
@@ -31,33 +105,29 @@ export async function findOtherServer(
     // The DHCP client of this machine may use the port too.
     shared: true,
     onMessage(bytes, sender) {
-      const offer = decodeOrNothing(bytes)
+      const packet = decodeOrNothing(bytes)
       const isOffer =
-        offer?.operation === 'reply' &&
-        offer.transaction === transaction &&
-        messageTypeOf(offer) === messageType.offer
-      // A proxyDHCP server gives no address.
-      if (!isOffer || offer.yourAddress === anyAddress) return
-      found.resolve(addressIn(offer, option.serverId) ?? sender.address)
+        packet?.operation === 'reply' &&
+        transactions.has(packet.transaction) &&
+        messageTypeOf(packet) === messageType.offer
+      if (!isOffer) return
+      onOffer({ server: addressIn(packet, option.serverId) ?? sender.address, packet })
     },
     onError: () => {},
   })
-  try {
-    for (let count = 0; count < tries; count++) {
-      socket.send(discover(mac, transaction), { address: '255.255.255.255', port: 67 })
-      const server = await Promise.race([
-        found.promise,
-        sleep(waitMs, undefined, signal && { signal }),
-      ])
-      if (server !== undefined) return server
-    }
-    return undefined
-  } finally {
-    await socket.close()
+  return {
+    discover(options) {
+      const transaction = randomInt(2 ** 32)
+      transactions.add(transaction)
+      const packet = discover(mac, transaction, options)
+      socket.send(packet, { address: '255.255.255.255', port: 67 })
+      return transaction
+    },
+    [Symbol.asyncDispose]: () => socket.close(),
   }
 }
 
-function discover(mac: string, transaction: number): Buffer {
+function discover(mac: string, transaction: number, options: ReadonlyMap<number, Buffer>): Buffer {
   return encodePacket({
     operation: 'request',
     hardwareType: 1,
@@ -72,7 +142,7 @@ function discover(mac: string, transaction: number): Buffer {
     relay: anyAddress,
     serverName: '',
     file: '',
-    options: new Map([[option.messageType, byteValue(messageType.discover)]]),
+    options: new Map([[option.messageType, byteValue(messageType.discover)], ...options]),
   })
 }
 

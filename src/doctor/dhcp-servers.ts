@@ -1,0 +1,181 @@
+/** Which DHCP servers answer on the network of machines, and what they tell machines to boot. */
+import { NetimageError } from '../errors.ts'
+import { parseAddress } from '../ipv4.ts'
+import { macOf } from '../protocols/dhcp/interface.ts'
+import { option, textOf } from '../protocols/dhcp/options.ts'
+import { collectOffers, givesAddress, type Offer } from '../protocols/dhcp/other-server.ts'
+import { anyAddress } from '../protocols/dhcp/packet.ts'
+import type { ServedInterface } from '../protocols/interfaces.ts'
+import type { DoctorFinding } from './finding.ts'
+
+interface Kind {
+  name: string
+  /** IANA's processor architecture type. */
+  architecture: number
+}
+
+/** Servers tell each kind of firmware another file. */
+const kinds: readonly Kind[] = [
+  { name: 'BIOS', architecture: 0 },
+  { name: 'UEFI on x64', architecture: 7 },
+  { name: 'UEFI on arm64', architecture: 11 },
+]
+
+/** As firmware asks: [RFC 4578 §2]. */
+function optionsOf({ architecture }: Kind): ReadonlyMap<number, Buffer> {
+  const code = String(architecture).padStart(5, '0')
+  const asksFor = [option.netmask, option.routers, option.vendorOptions]
+  return new Map([
+    [option.requestList, Buffer.from([...asksFor, option.tftpServer, option.bootFile])],
+    [option.vendorClass, Buffer.from(`PXEClient:Arch:${code}:UNDI:002001`)],
+    [option.architecture, Buffer.from([0, architecture])],
+    [option.networkInterface, Buffer.from([1, 2, 1])],
+  ])
+}
+
+type DhcpMode = 'proxy' | 'full' | 'off'
+
+export async function examineDhcpServers(
+  dhcp: DhcpMode,
+  { name, address }: Pick<ServedInterface, 'name' | 'address'>,
+  signal: AbortSignal,
+): Promise<DoctorFinding[]> {
+  const mac = macOf(name)
+  if (mac === undefined) return [cannotTell(name, 'its cable is not connected', dhcp)]
+  try {
+    const offers = await collectOffers(name, mac, kinds.map(optionsOf), signal)
+    return judge(dhcp, { name, address }, serversIn(offers))
+  } catch (error) {
+    if (!(error instanceof NetimageError) || signal.aborted) throw error
+    return [cannotTell(name, error.message, dhcp)]
+  }
+}
+
+function cannotTell(name: string, why: string, dhcp: DhcpMode): DoctorFinding {
+  return {
+    code: 'dhcp-unknown',
+    level: 'note',
+    message: `cannot tell which DHCP servers answer on ${name}: ${why}`,
+    fix: `Run as root: netimage doctor --interface ${name} --dhcp ${dhcp}`,
+  }
+}
+
+interface FoundServer {
+  address: string
+  givesAddresses: boolean
+  /** What the server tells each kind of firmware to boot, by its name; empty if it tells nothing. */
+  boot: ReadonlyMap<string, Boot>
+}
+
+interface Boot {
+  /** `siaddr`, or option 66; undefined: the server itself. */
+  from: string | undefined
+  /** `file`, or option 67. */
+  file: string | undefined
+  /** Option 43: the options of PXE, such as a menu. */
+  hasPxeOptions: boolean
+}
+
+/** @param offers for each of `kinds` */
+function serversIn(offers: readonly (readonly Offer[])[]): FoundServer[] {
+  const found = new Map<string, { givesAddresses: boolean; boot: Map<string, Boot> }>()
+  for (const [index, { name }] of kinds.entries()) {
+    for (const offer of offers[index] ?? []) {
+      const server = found.get(offer.server) ?? { givesAddresses: false, boot: new Map() }
+      found.set(offer.server, server)
+      server.givesAddresses ||= givesAddress(offer)
+      const boot = bootIn(offer)
+      if (boot) server.boot.set(name, boot)
+    }
+  }
+  return [...found]
+    .map(([address, server]) => ({ address, ...server }))
+    .toSorted((a, b) => parseAddress(a.address) - parseAddress(b.address))
+}
+
+/** @returns undefined if the offer tells nothing to boot: `siaddr` alone does not count */
+function bootIn({ server, packet }: Offer): Boot | undefined {
+  const { nextServer, options } = packet
+  const text = (code: number) => {
+    const value = options.get(code)
+    return value && textOf(value)
+  }
+  const field = packet.file === '' ? undefined : textOf(Buffer.from(packet.file, 'latin1'))
+  const file = text(option.bootFile) ?? field
+  const named = text(option.tftpServer)
+  const next = nextServer === anyAddress || nextServer === server ? undefined : nextServer
+  const hasPxeOptions = options.has(option.vendorOptions)
+  if (file === undefined && named === undefined && !hasPxeOptions) return undefined
+  return { from: next ?? named, file, hasPxeOptions }
+}
+
+/** @param place of our own server, which is `address` */
+function judge(
+  dhcp: DhcpMode,
+  { name, address }: Pick<ServedInterface, 'name' | 'address'>,
+  servers: readonly FoundServer[],
+): DoctorFinding[] {
+  const giving = servers.filter(({ givesAddresses }) => givesAddresses)
+  const findings = servers.map((server) => judgeServer(dhcp, { name, address }, server))
+  if (giving.length > 0 || dhcp === 'full') return findings
+  const who = servers.length > 0 ? 'gives addresses' : 'answers'
+  return [
+    ...findings,
+    {
+      code: 'no-dhcp-server',
+      level: 'warning',
+      message: `no DHCP server ${who} on ${name}: with --dhcp ${dhcp}, machines get their addresses from another server (one that gives addresses only to machines that it knows may not have answered)`,
+      fix: `netimage serve --interface ${name} --dhcp full --range FIRST-LAST`,
+    },
+  ]
+}
+
+function judgeServer(
+  dhcp: DhcpMode,
+  { name, address }: Pick<ServedInterface, 'name' | 'address'>,
+  server: FoundServer,
+): DoctorFinding {
+  const boots = describeBoot(server.boot)
+  const isHere = server.address === address
+  const who = `the DHCP server ${server.address}${isHere ? ' (this machine)' : ''} on ${name}`
+  const does = server.givesAddresses ? 'gives addresses' : 'gives no addresses'
+  const message = `${who} ${does}, and tells machines ${boots}`
+  const see = `Look into the configuration of ${server.address}`
+  if (dhcp === 'full' && server.givesAddresses) {
+    const fix = `netimage serve --interface ${name} --dhcp proxy\nor: switch that server off`
+    return { code: 'dhcp-server', level: 'error', message, fix }
+  }
+  const isOurs = [...server.boot.values()].every(({ from }) => (from ?? server.address) === address)
+  const isFine = dhcp === 'off' ? server.boot.size > 0 && isOurs : isOurs
+  if (isFine) {
+    const fix = `netimage serve --interface ${name} --dhcp ${dhcp}`
+    return { code: 'dhcp-server', level: 'note', message, fix }
+  }
+  if (dhcp === 'off') {
+    const fix = `netimage serve --interface ${name} --dhcp proxy\nor: ${see}: the boot files are on ${address}`
+    return { code: 'dhcp-server', level: 'warning', message, fix }
+  }
+  return {
+    code: 'dhcp-server',
+    level: 'warning',
+    message: `${message}: firmware may follow it instead of netimage`,
+    fix: `${see}, and remove there what machines are told to boot (siaddr, file, options 43, 66 and 67)\nor: netimage serve --interface ${name} --dhcp off`,
+  }
+}
+
+/** Kinds of firmware that are told the same are told together. */
+function describeBoot(boot: ReadonlyMap<string, Boot>): string {
+  if (boot.size === 0) return 'nothing to boot'
+  const kindsByText = new Map<string, string[]>()
+  for (const [kind, { file, from, hasPxeOptions }] of boot) {
+    const parts = [
+      file === undefined ? 'no file' : JSON.stringify(file),
+      ...(from === undefined ? [] : [`from ${from}`]),
+      ...(hasPxeOptions ? ['with options of PXE (43)'] : []),
+    ]
+    const text = parts.join(' ')
+    kindsByText.set(text, [...(kindsByText.get(text) ?? []), kind])
+  }
+  const told = [...kindsByText].map(([text, kinds]) => `${text} (${kinds.join(', ')})`)
+  return `to boot ${told.join('; ')}`
+}
