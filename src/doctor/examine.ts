@@ -10,6 +10,7 @@ import { isServed } from '../serve/state.ts'
 import { examineClock } from './clock.ts'
 import { examineDhcpServers } from './dhcp-servers.ts'
 import { errorsFirst, type DoctorFinding } from './finding.ts'
+import { examineFirewall } from './firewall/examine.ts'
 import { examineMtu } from './mtu.ts'
 import { examineRoot } from './nfs-root.ts'
 import { examinePlace } from './place.ts'
@@ -84,6 +85,7 @@ async function examineRest(
     : []
   return [
     ...(await Promise.all(roots)).flat(),
+    ...(place ? await examineFirewall(servicesOf(request), place, signal) : []),
     ...(place ? await examineMtu(place, signal) : []),
     ...examineStateDisk(state),
     ...examineClock(images),

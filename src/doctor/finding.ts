@@ -15,6 +15,8 @@ export type DoctorCode =
   | 'dhcp-server'
   | 'no-dhcp-server'
   | 'dhcp-unknown'
+  | 'firewall'
+  | 'firewall-unknown'
   | 'mtu'
   | 'state-disk'
   | 'state-room'

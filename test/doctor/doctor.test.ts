@@ -78,8 +78,9 @@ suite('in a network', async () => {
         ['TCP 111', 'rpcbind'],
         ['UDP 111', 'rpcbind'],
       ])
+      // On this interface, no DHCP server is waited for.
       const others = await runDoctor(network, [
-        ...[image, ...state, '--dhcp', 'off'],
+        ...['--listen', '127.0.0.1', ...state, '--dhcp', 'off'],
         ...['--no-port-mapper', '--tftp-port', '6969'],
       ])
       assert.deepEqual(others.of('port-taken'), [])
@@ -133,7 +134,7 @@ suite('in a network', async () => {
     assert.equal(nobody.of('no-dhcp-server').length, 1)
   })
 
-  test('a wrong address, MTU and several addresses are found, and a server says what it can', async () => {
+  test('a wrong address, a firewall, the MTU and several addresses are found, and a server says them', async () => {
     await ip(`address add 10.66.0.5/24 dev ${bridge}`)
     await ip(`link set ${bridge} mtu 9000`)
     try {
@@ -141,6 +142,9 @@ suite('in a network', async () => {
       assert.equal(several.status, 1)
       assert.match(several.of('interface')[0]?.message ?? '', /10\.66\.0\.1.*10\.66\.0\.5/)
 
+      const rules =
+        'add table inet t; add chain inet t c { type filter hook input priority 0; policy drop; }'
+      await network.run([findProgram('nft'), rules])
       const flags = ['--listen', '10.66.0.5', ...state, '--dhcp', 'off']
       const { status, of } = await runDoctor(network, [image, ...flags])
       assert.equal(status, 1)
@@ -152,11 +156,17 @@ suite('in a network', async () => {
       const command = [process.execPath, cli, 'serve', image, ...flags, ...workersFlag()]
       const server = network.start('serve', command)
       await server.waitFor(/^error: machines with .* \[nfs-root\]$/)
+      await server.waitFor(/^error: nftables \(table inet t, chain c\) drops .* \[firewall\]$/)
       await server.waitFor(/^warning: the MTU of .* is 9000 instead of 1500: .* \[mtu\]$/)
       const served = await runDoctor(network, [image, ...flags])
       assert.equal(served.of('already-served').length, 1)
       await server.kill()
+      const [firewall] = of('firewall')
+      await network.run(['sh', '-euc', firewall?.fix ?? ''])
+      assert.deepEqual(served.of('firewall').length, 1)
+      assert.deepEqual((await runDoctor(network, [image, ...flags])).of('firewall'), [])
     } finally {
+      await network.run([findProgram('nft'), 'flush ruleset'])
       await ip(`link set ${bridge} mtu 1500`)
       await ip(`address delete 10.66.0.5/24 dev ${bridge}`)
     }
