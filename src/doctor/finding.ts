@@ -3,25 +3,28 @@ import type { CheckFinding, Level } from '../check/check-system.ts'
 import type { NetimageError } from '../errors.ts'
 
 /** Scripts match on these codes; docs/doctor.md explains each one. */
-export type DoctorCode =
-  | 'interface'
-  | 'nfs-root'
-  | 'nfs-version'
-  | 'already-served'
-  | 'port-taken'
-  | 'port-shared'
-  | 'port-not-allowed'
-  | 'port-unusable'
-  | 'dhcp-server'
-  | 'no-dhcp-server'
-  | 'dhcp-unknown'
-  | 'firewall'
-  | 'firewall-unknown'
-  | 'mtu'
-  | 'state-disk'
-  | 'state-room'
-  | 'no-clones'
-  | 'clock'
+export const doctorCodes = [
+  'interface',
+  'nfs-root',
+  'nfs-version',
+  'already-served',
+  'port-taken',
+  'port-shared',
+  'port-not-allowed',
+  'port-unusable',
+  'dhcp-server',
+  'no-dhcp-server',
+  'dhcp-unknown',
+  'firewall',
+  'firewall-unknown',
+  'mtu',
+  'state-disk',
+  'state-room',
+  'no-clones',
+  'clock',
+] as const
+
+export type DoctorCode = (typeof doctorCodes)[number]
 
 /**
  * - error: machines cannot boot from this server
