@@ -116,7 +116,14 @@ function judge(
   servers: readonly FoundServer[],
 ): DoctorFinding[] {
   const giving = servers.filter(({ givesAddresses }) => givesAddresses)
-  const findings = servers.map((server) => judgeServer(dhcp, { name, address }, server))
+  const isOurs = (server: FoundServer) =>
+    [...server.boot.values()].every(({ from }) => (from ?? server.address) === address)
+  const isToldOurs = servers.some((server) => server.boot.size > 0 && isOurs(server))
+  const findings = servers.map((server) => {
+    // With --dhcp off, one of the servers must tell machines to boot from here.
+    const isFine = isOurs(server) && (dhcp !== 'off' || isToldOurs)
+    return judgeServer(dhcp, { name, address }, server, isFine)
+  })
   if (giving.length > 0 || dhcp === 'full') return findings
   const who = servers.length > 0 ? 'gives addresses' : 'answers'
   return [
@@ -134,6 +141,7 @@ function judgeServer(
   dhcp: DhcpMode,
   { name, address }: Pick<ServedInterface, 'name' | 'address'>,
   server: FoundServer,
+  isFine: boolean,
 ): DoctorFinding {
   const boots = describeBoot(server.boot)
   const isHere = server.address === address
@@ -145,8 +153,6 @@ function judgeServer(
     const fix = `netimage serve --interface ${name} --dhcp proxy\nor: switch that server off`
     return { code: 'dhcp-server', level: 'error', message, fix }
   }
-  const isOurs = [...server.boot.values()].every(({ from }) => (from ?? server.address) === address)
-  const isFine = dhcp === 'off' ? server.boot.size > 0 && isOurs : isOurs
   if (isFine) {
     const fix = `netimage serve --interface ${name} --dhcp ${dhcp}`
     return { code: 'dhcp-server', level: 'note', message, fix }

@@ -35,11 +35,12 @@ export interface DoctorRequest extends ServiceSettings, WantedInterface {
 export async function examine(request: DoctorRequest): Promise<DoctorFinding[]> {
   const { place, findings } = examinePlace(request)
   const here = place ? await examineAlone(request, place) : []
-  return errorsFirst([...findings, ...here, ...(await examineRest(request, place))])
+  return errorsFirst([...findings, ...here, ...(await examineRest(request, place, true))])
 }
 
 /**
- * What a server that has started does not notice by itself.
+ * What a server that has started does not notice by itself. No name servers are asked, because the server
+ * could not end before they have answered.
  *
  * @returns errors and warnings, the errors first
  * @throws `NetimageError` if an image cannot be read
@@ -48,7 +49,7 @@ export async function examineServing(
   request: DoctorRequest,
   place: ServedInterface,
 ): Promise<DoctorFinding[]> {
-  const findings = await examineRest(request, place)
+  const findings = await examineRest(request, place, false)
   return errorsFirst(findings.filter(({ level }) => level !== 'note'))
 }
 
@@ -77,11 +78,12 @@ async function examineAlone(
 async function examineRest(
   request: DoctorRequest,
   place: ServedInterface | undefined,
+  asksNames: boolean,
 ): Promise<DoctorFinding[]> {
   const { dhcp, state, signal } = request
   const images = await Promise.all(request.images.map(openImage))
   const roots = place
-    ? images.map(async (image) => await examineRoot({ ...image, dhcp }, place))
+    ? images.map(async (image) => await examineRoot({ ...image, dhcp, asksNames }, place))
     : []
   return [
     ...(await Promise.all(roots)).flat(),

@@ -14,10 +14,12 @@ export interface RootSettings {
   image: string
   options: SettledOptions
   dhcp: 'proxy' | 'full' | 'off'
+  /** Whether name servers are asked for the name in nfsRoot, which may take long. */
+  asksNames: boolean
 }
 
 export async function examineRoot(
-  { image, options, dhcp }: RootSettings,
+  { image, options, dhcp, asksNames }: RootSettings,
   { address }: Pick<ServedInterface, 'address'>,
 ): Promise<DoctorFinding[]> {
   const versions = examineVersion(options, image)
@@ -32,6 +34,7 @@ export async function examineRoot(
     const message = `the nfsRoot of ${image}, ${text}, names no server: machines mount their root from the server that gives them their address, and with --dhcp ${dhcp} this is another one`
     return [...versions, { code: 'nfs-root', level: 'warning', message, fix: build }]
   }
+  if (isIP(server) === 0 && !asksNames) return versions
   const addresses = await addressesOf(server)
   if (addresses === undefined) {
     const message = `cannot tell whether ${server} in the nfsRoot of ${image} is this server: this machine does not know an address of the name`

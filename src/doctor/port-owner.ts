@@ -50,7 +50,7 @@ const [listening, unconnected, established] = ['0A', '07', '01']
 
 /**
  * @param table as /proc/net/tcp and its like: `sl local_address rem_address st … inode`
- * @returns the inodes of the sockets that have the port
+ * @returns the inodes of the sockets that have the port; 0 for some of the kernel's own
  */
 export function socketsIn(table: string, { transport, port, address }: WantedPort): string[] {
   const states = transport === 'tcp' ? [listening] : [unconnected, established]
@@ -64,7 +64,7 @@ export function socketsIn(table: string, { transport, port, address }: WantedPor
         states.includes(state) &&
         Number.parseInt(hexPort, 16) === port &&
         covers(hexAddress, address)
-      return isWanted && /^[1-9]\d*$/.test(inode) ? [inode] : []
+      return isWanted && /^\d+$/.test(inode) ? [inode] : []
     })
 }
 

@@ -130,6 +130,15 @@ suite('in a network', async () => {
     } finally {
       for (const server of servers) await server.kill()
     }
+    const ours =
+      'dhcp-boot=tag:!uefi,bios.0,boot,10.66.0.1\ndhcp-boot=tag:uefi,uefi.efi,boot,10.66.0.1'
+    const told = await startDnsmasq(router, givesBoot.replace(/^dhcp-boot[^]*/m, `${ours}\n`))
+    const off = await runDoctor(network, [image, ...state, '--dhcp', 'off'])
+    assert.deepEqual(
+      off.of('dhcp-server').map(({ level }) => level),
+      ['note'],
+    )
+    await told.kill()
     const nobody = await runDoctor(network, [image, ...state])
     assert.equal(nobody.of('no-dhcp-server').length, 1)
   })

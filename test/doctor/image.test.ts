@@ -4,9 +4,14 @@ import { examineClock } from '../../src/doctor/clock.ts'
 import { examineRoot } from '../../src/doctor/nfs-root.ts'
 import { settleOptions } from '../../src/image/options.ts'
 
-const examined = async (nfsRoot: string, dhcp: 'proxy' | 'full' | 'off' = 'proxy') => {
+const examined = async (
+  nfsRoot: string,
+  dhcp: 'proxy' | 'full' | 'off' = 'proxy',
+  asksNames = true,
+) => {
   const options = settleOptions({ nfsRoot }, facts)
-  const found = await examineRoot({ image: 'image', options, dhcp }, { address: '127.0.0.1' })
+  const settings = { image: 'image', options, dhcp, asksNames }
+  const found = await examineRoot(settings, { address: '127.0.0.1' })
   return found.map(({ code, level }) => [code, level])
 }
 const facts = { label: 'label', platform: 'x86_64-linux', entries: [], fileSystems: [] }
@@ -24,6 +29,7 @@ suite('the server in nfsRoot', () => {
 
   test('has a name without an address: this cannot be told', async () => {
     assert.deepEqual(await examined(`${'x'.repeat(64)}:/srv/a,v3`), [['nfs-root', 'note']])
+    assert.deepEqual(await examined(`${'x'.repeat(64)}:/srv/a,v3`, 'proxy', false), [])
   })
 
   test('is not named: then it is the DHCP server', async () => {
