@@ -19,23 +19,6 @@ const asOrdinaryUser = [
   ...[`--ambient-caps=${capabilities}`, '--no-new-privs', '--'],
 ]
 
-const [routerMac, otherMac] = ['02:00:00:00:00:01', '02:00:00:00:00:02']
-
-const givesBoot = `port=0
-dhcp-range=10.66.0.50,10.66.0.59
-no-ping
-dhcp-match=set:uefi,option:client-arch,7
-dhcp-match=set:uefi,option:client-arch,11
-dhcp-boot=tag:!uefi,bios.0,boot,10.66.0.9
-dhcp-boot=tag:uefi,uefi.efi
-`
-
-const isProxy = `port=0
-dhcp-range=10.66.0.0,proxy
-pxe-prompt="boot",0
-pxe-service=x86PC,"boot",bios
-`
-
 suite('in a network', async () => {
   const workspace = makeWorkspace('doctor')
   after(() => workspace.remove())
@@ -99,50 +82,6 @@ suite('in a network', async () => {
     assert.equal(finding?.message, `this user may not listen on ${expected}`)
   })
 
-  test('other DHCP servers are told with what they tell each kind of firmware', async () => {
-    const [router, other] = [await network.addHost(routerMac), await network.addHost(otherMac)]
-    await router.run(['ip', 'address', 'add', '10.66.0.2/24', 'dev', 'eth0'])
-    await other.run(['ip', 'address', 'add', '10.66.0.3/24', 'dev', 'eth0'])
-    const servers = [await startDnsmasq(router, givesBoot), await startDnsmasq(other, isProxy)]
-    try {
-      const beside = await runDoctor(network, [image, ...state])
-      assert.equal(beside.status, 0)
-      assert.deepEqual(
-        beside.of('dhcp-server').map(({ level, message }) => [level, message]),
-        [
-          [
-            'warning',
-            `the DHCP server 10.66.0.2 on ${bridge} gives addresses, and tells machines to boot "bios.0" from 10.66.0.9 (BIOS); "uefi.efi" (UEFI on x64, UEFI on arm64): firmware may follow it instead of netimage`,
-          ],
-          [
-            'warning',
-            `the DHCP server 10.66.0.3 on ${bridge} gives no addresses, and tells machines to boot no file with options of PXE (43) (BIOS): firmware may follow it instead of netimage`,
-          ],
-        ],
-      )
-      assert.deepEqual(beside.of('no-dhcp-server'), [])
-      const alone = await runDoctor(network, [image, ...state, '--dhcp', 'full'])
-      assert.equal(alone.status, 1)
-      assert.deepEqual(
-        alone.of('dhcp-server').map(({ level }) => level),
-        ['error', 'warning'],
-      )
-    } finally {
-      for (const server of servers) await server.kill()
-    }
-    const ours =
-      'dhcp-boot=tag:!uefi,bios.0,boot,10.66.0.1\ndhcp-boot=tag:uefi,uefi.efi,boot,10.66.0.1'
-    const told = await startDnsmasq(router, givesBoot.replace(/^dhcp-boot[^]*/m, `${ours}\n`))
-    const off = await runDoctor(network, [image, ...state, '--dhcp', 'off'])
-    assert.deepEqual(
-      off.of('dhcp-server').map(({ level }) => level),
-      ['note'],
-    )
-    await told.kill()
-    const nobody = await runDoctor(network, [image, ...state])
-    assert.equal(nobody.of('no-dhcp-server').length, 1)
-  })
-
   test('a wrong address, a firewall, the MTU and several addresses are found, and a server says them', async () => {
     await ip(`address add 10.66.0.5/24 dev ${bridge}`)
     await ip(`link set ${bridge} mtu 9000`)
@@ -169,11 +108,11 @@ suite('in a network', async () => {
       await server.waitFor(/^warning: the MTU of .* is 9000 instead of 1500: .* \[mtu\]$/)
       const served = await runDoctor(network, [image, ...flags])
       assert.equal(served.of('already-served').length, 1)
-      await server.kill()
+      assert.equal(served.of('firewall').length, 1)
       const [firewall] = of('firewall')
       await network.run(['sh', '-euc', firewall?.fix ?? ''])
-      assert.deepEqual(served.of('firewall').length, 1)
       assert.deepEqual((await runDoctor(network, [image, ...flags])).of('firewall'), [])
+      await server.kill()
     } finally {
       await network.run([findProgram('nft'), 'flush ruleset'])
       await ip(`link set ${bridge} mtu 1500`)
