@@ -18,8 +18,8 @@ export function haltOrGoOn(draft: Draft): void {
   const isTooMany = bad.length >= limitOf(rollout, stands)
   if (rollout.state === 'halted') {
     const { haltedBy = [] } = rollout
-    const back = haltedBy.filter((machine) => !bad.includes(machine))
-    if (isTooMany || back.length === 0 || !back.every((each) => isExcused(draft, each))) return
+    const others = haltedBy.filter((machine) => !bad.includes(machine))
+    if (isTooMany || others.length === 0 || !others.every((each) => isBack(draft, each))) return
     draft.rollout = running(rollout)
     say(draft, 'goes on: a power cut had made the machines bad that halted it')
   } else if (isTooMany && rollout.state !== 'aborted') {
@@ -29,9 +29,10 @@ export function haltOrGoOn(draft: Draft): void {
   }
 }
 
-function isExcused(draft: Draft, machine: string): boolean {
-  const { member, life } = seen(draft, machine)
-  return generationOf(life, member.assigned?.generation)?.isExcused === true
+/** Whether its bad verdict was taken back. Only a power cut puts what was bad on trial again. */
+function isBack(draft: Draft, machine: string): boolean {
+  const { member, life, leftOut } = seen(draft, machine)
+  return !leftOut && generationOf(life, member.assigned?.generation)?.verdict === 'trial'
 }
 
 export function endWave(draft: Draft): void {

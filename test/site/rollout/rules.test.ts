@@ -536,6 +536,26 @@ suite('a halt', () => {
     assert.equal(nextImages(group), 'new new new new new new')
   })
 
+  for (const order of ['hold', 'good'] as const) {
+    test(`of machines whose first failures looked like a power cut stays after ${order} of one`, () => {
+      const five = names.slice(0, 5)
+      const group = simulateGroup(five)
+      const together = ['pi2', 'pi3', 'pi4']
+      for (const name of together) group.machine(name).behaviour = 'crashes'
+      const health = { deadline: 10 * minutes, tries: 1, settle: 1 * minutes, tcp: [] }
+      const more = { health, maxUnavailable: 3, halt: 3 }
+      group.begin(settings([['pi1'], together, ['pi5']], more), allReboot)
+      group.wait(30 * minutes)
+      assert.equal(group.rollout.state, 'halted')
+      assert.equal(generationOf(group.site.of('pi2'), 2)?.isExcused, true)
+      if (order === 'hold') group.writer.rollouts.hold('pi2', { at: 0, by: 'a person' })
+      else group.site.change('pi2', (life) => decide(life, 2, 'good') ?? assert.fail())
+      group.wait(30 * minutes)
+      assert.equal(group.rollout.state, 'halted')
+      assert.equal(group.imageOf('pi5'), 'old')
+    })
+  }
+
   test('is what a person can do as well', () => {
     const group = simulateGroup(names)
     group.begin(settings(waves), new Map())
