@@ -20,8 +20,20 @@ export function badIn(stands: ReadonlyMap<string, Stand>): string[] {
 }
 
 export function running(rollout: Rollout): Rollout {
-  const { reason: _, haltedBy: _by, ...rest } = rollout
+  const { reason: _, haltedBy: _by, beforeHalt: _before, ...rest } = rollout
   return { ...rest, state: 'running' }
+}
+
+export function halted(rollout: Rollout, haltedBy: readonly string[]): Rollout {
+  const { state, reason } = rollout
+  const halted: Rollout = { ...running(rollout), state: 'halted', haltedBy }
+  if (state !== 'paused' && state !== 'done') return halted
+  return { ...halted, beforeHalt: { state, ...(reason !== undefined && { reason }) } }
+}
+
+/** As it was before the halt: a person may have paused it. */
+export function unhalted(rollout: Rollout): Rollout {
+  return { ...running(rollout), ...rollout.beforeHalt }
 }
 
 type Names = ReadonlyMap<string, string>

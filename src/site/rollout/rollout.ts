@@ -84,6 +84,8 @@ export interface Rollout extends RolloutSettings {
   reason?: string
   /** The machines whose bad verdicts halted it. */
   haltedBy?: readonly string[]
+  /** Only if it did not run when it halted: what it goes back to if the halt ends by itself. */
+  beforeHalt?: { state: 'paused' | 'done'; reason?: string }
   /** The index of the wave that runs or, in a pause, that comes next. */
   wave: number
   machines: Readonly<Record<string, RolloutMachine>>

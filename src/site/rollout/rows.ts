@@ -23,6 +23,9 @@ const rolloutSchema = v.object({
   state: v.picklist(['running', 'paused', 'halted', 'aborted', 'done', 'replaced']),
   reason: v.exactOptional(v.string()),
   haltedBy: v.exactOptional(v.array(v.string())),
+  beforeHalt: v.exactOptional(
+    v.object({ state: v.picklist(['paused', 'done']), reason: v.exactOptional(v.string()) }),
+  ),
   wave: count,
 })
 

@@ -3,8 +3,8 @@ import { plural } from '../../progress.ts'
 import { generationOf } from '../life/life.ts'
 import { hasTried } from '../life/take-back.ts'
 import { say, seen, standsOf, type Draft } from './draft.ts'
-import { badIn, limitOf, running } from './halt.ts'
-import { tell } from './rollout.ts'
+import { badIn, halted, limitOf, unhalted } from './halt.ts'
+import { tell, type Rollout } from './rollout.ts'
 import { wantsRestart, type Stand } from './stand.ts'
 
 /**
@@ -20,13 +20,16 @@ export function haltOrGoOn(draft: Draft): void {
     const { haltedBy = [] } = rollout
     const others = haltedBy.filter((machine) => !bad.includes(machine))
     if (isTooMany || others.length === 0 || !others.every((each) => isBack(draft, each))) return
-    draft.rollout = running(rollout)
-    say(draft, 'goes on: a power cut had made the machines bad that halted it')
+    draft.rollout = unhalted(rollout)
+    say(draft, `${saysAgain(draft.rollout)}: a power cut had made the machines bad that halted it`)
   } else if (isTooMany && rollout.state !== 'aborted') {
-    const { reason: _, ...rest } = rollout
-    draft.rollout = { ...rest, state: 'halted', haltedBy: bad }
+    draft.rollout = halted(rollout, bad)
     draft.told.push({ ...tell(rollout, 'halts'), bad })
   }
+}
+
+function saysAgain({ state }: Rollout): string {
+  return state === 'running' ? 'goes on' : `is ${state} again`
 }
 
 /** Whether its bad verdict was taken back. Only a power cut puts what was bad on trial again. */

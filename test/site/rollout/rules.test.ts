@@ -517,23 +517,60 @@ suite('a halt', () => {
     assert.equal(nextImages(group), 'old new new new new new')
   })
 
+  /** The power is cut. Two machines fail at once, before anybody can know why. */
+  function cutTwo(group: ReturnType<typeof simulateGroup>): void {
+    for (const name of ['pi2', 'pi3']) group.starts(name)
+    group.step()
+    assert.equal(group.rollout.state, 'halted')
+    for (const name of ['pi4', 'pi5', 'pi6', 'pi1']) group.starts(name)
+    group.step()
+  }
+
   test('that a power cut caused ends by itself', () => {
     const group = simulateGroup(names)
     const health = { deadline: 10 * minutes, tries: 1, settle: 1 * minutes, tcp: [] }
     group.begin(settings([['pi1'], names.slice(1)], { health, maxUnavailable: 3 }), allReboot)
     group.wait(1.5 * minutes)
     assert.equal(group.stands()['pi2'], 'booting')
-    // Two fail at once, before anybody can know that the power was cut.
-    for (const name of ['pi2', 'pi3']) group.starts(name)
-    group.step()
-    assert.equal(group.rollout.state, 'halted')
-    for (const name of ['pi4', 'pi5', 'pi6', 'pi1']) group.starts(name)
-    group.step()
+    cutTwo(group)
     assert.equal(group.rollout.state, 'running')
     assert.ok(group.told.some((says) => says.startsWith('goes on: a power cut')))
     group.wait(60 * minutes)
     assert.equal(group.rollout.state, 'done')
     assert.equal(nextImages(group), 'new new new new new new')
+  })
+
+  test('that a power cut caused ends in the pause before it', () => {
+    const group = simulateGroup(names)
+    const health = { deadline: 10 * minutes, tries: 1, settle: 1 * minutes, tcp: [] }
+    const more = { health, maxUnavailable: 3 }
+    group.begin(settings([['pi1'], ['pi2', 'pi3'], names.slice(3)], more), allReboot)
+    group.wait(1.5 * minutes)
+    group.keep(pause(group.rollout))
+    group.step()
+    cutTwo(group)
+    assert.deepEqual([group.rollout.state, group.rollout.reason], ['paused', 'a person paused it'])
+    assert.match(group.told.at(-1) ?? '', /^is paused again: a power cut/)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'paused')
+    assert.equal(group.imageOf('pi4'), 'old')
+    group.keep(resume(group.rollout, new Map()))
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+  })
+
+  test('that a power cut caused after the last wave ends in a roll-out that is done', () => {
+    const group = simulateGroup(names)
+    for (const name of ['pi2', 'pi3']) group.machine(name).phase = 'off'
+    group.wait(30 * minutes)
+    const health = { deadline: 10 * minutes, tries: 1, settle: 1 * minutes, tcp: [] }
+    group.begin(settings([['pi1'], names.slice(1)], { health }), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.told.at(-1), 'is done, 2 waiting')
+    for (const name of ['pi2', 'pi3']) group.starts(name)
+    cutTwo(group)
+    assert.equal(group.rollout.state, 'done')
+    assert.match(group.told.at(-1) ?? '', /^is done again: a power cut/)
   })
 
   for (const order of ['hold', 'good'] as const) {
