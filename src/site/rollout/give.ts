@@ -37,6 +37,23 @@ function isUntried(life: Life, { generation: number, after, before }: Assigned):
   return verdict === 'trial' || isBack
 }
 
+/** Notes where the image is bad, so that a machine on which a person then calls it good is given it again. */
+export function noteBad({ members, lives, machines }: Draft): void {
+  for (const [machine, member] of members) {
+    const { assigned, ...rest } = member
+    if (!assigned) continue
+    const { generation } = assigned
+    const life = lives.get(machine) ?? machines.lifeOf(machine)
+    const isNoted = member.refused === generation
+    if (generationOf(life, generation)?.verdict === 'bad') {
+      if (!isNoted) members.set(machine, { ...member, refused: generation })
+    } else if (isNoted && life.current === generation) {
+      const { refused: _, ...boots } = rest
+      members.set(machine, { ...boots, assigned })
+    }
+  }
+}
+
 /** Gives the image to the machines of all waves that have begun. */
 export function assignBegun(draft: Draft): void {
   const { waves, wave } = draft.rollout

@@ -95,7 +95,10 @@ export interface RolloutMachine {
   /** What restarts this machine. By default, nobody restarts it. */
   restart?: RestartCommands
   assigned?: Assigned
-  /** The generation with which the image was bad on the machine before, so that it is not tried again. */
+  /**
+   * The generation with which the image is or was bad on the machine, so that it is not tried again until a
+   * person calls it good.
+   */
   refused?: number
 }
 

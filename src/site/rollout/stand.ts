@@ -4,7 +4,10 @@ import { hasTried, triesOf } from '../life/take-back.ts'
 import type { Asked, Assigned, Health, Restart, RolloutMachine } from './rollout.ts'
 
 export type Stand =
-  /** It has not been given the image. */
+  /**
+   * It has not been given the image, or is to be given it again: it went back because the image was bad, and
+   * then a person called the image good.
+   */
   | 'pending'
   /** A person left it out. */
   | 'held'
@@ -59,8 +62,10 @@ export function standOf(seen: Seen): Stand {
   const generation = generationOf(life, assigned.generation)
   if (!generation) return 'left'
   if (generation.verdict === 'bad') return 'bad'
+  if (life.current !== generation.number) {
+    return generation.verdict === 'good' && refused === generation.number ? 'pending' : 'left'
+  }
   if (generation.verdict === 'good' && hasComeUp(life, assigned)) return 'good'
-  if (life.current !== generation.number) return 'left'
   const attempt = lastAttempt(life)
   if (attempt?.generation === generation.number && isBooting(attempt, life)) {
     return isLost(attempt, seen) ? 'lost' : 'booting'
@@ -74,9 +79,10 @@ export function standOf(seen: Seen): Stand {
 
 /** A verdict says nothing of a machine that has not booted what it was given. */
 function hasComeUp(life: Life, { generation, after }: Assigned): boolean {
-  return triesOf(life, generation, after).some(({ outcome }) => {
-    // A person may have called a trial good after it failed.
-    return outcome === 'good' || (outcome === 'failed' && after === undefined)
+  return triesOf(life, generation, after).some(({ outcome, upFrom, bootId }) => {
+    if (outcome !== 'failed') return outcome === 'good'
+    // A person may have called a trial good after it failed because the machine was up too late.
+    return after === undefined && (upFrom !== undefined || bootId !== undefined)
   })
 }
 

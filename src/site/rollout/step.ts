@@ -5,7 +5,7 @@
  */
 import type { Life, Now } from '../life/life.ts'
 import { draftOf, isFull, type Draft, type Machines } from './draft.ts'
-import { assignBegun, takeBackAll, takeBackOne } from './give.ts'
+import { assignBegun, noteBad, takeBackAll, takeBackOne } from './give.ts'
 import { askForRestarts } from './restarts.ts'
 import type { Asked, Rollout, RolloutTold } from './rollout.ts'
 import { endWave, haltOrGoOn } from './waves.ts'
@@ -28,6 +28,7 @@ export interface RestartRequest {
 
 export function step(rollout: Rollout, machines: Machines, now: Now): Stepped {
   const draft = draftOf(rollout, machines, now)
+  noteBad(draft)
   for (const machine of draft.members.keys()) {
     if (machines.leftOut(machine)) takeBackOne(draft, machine)
   }

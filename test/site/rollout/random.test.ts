@@ -7,7 +7,7 @@ import { decide } from '../../../src/site/life/choose.ts'
 import { generationOf, lastAttempt } from '../../../src/site/life/life.ts'
 import { hasTried } from '../../../src/site/life/take-back.ts'
 import { pause, resume } from '../../../src/site/rollout/orders.ts'
-import type { RestartCommands } from '../../../src/site/rollout/rollout.ts'
+import type { RestartCommands, Rollout } from '../../../src/site/rollout/rollout.ts'
 import { lastBooted } from '../../../src/site/rollout/stand.ts'
 import { standsIn, stepRollouts } from '../../../src/site/rollout/rollouts.ts'
 import { candidate, minutes } from '../life/support/simulate.ts'
@@ -193,17 +193,31 @@ test('a random roll-out keeps its promises', () => {
           const others = busy.filter((name) => !asked.some((each) => each.machine === name))
           assert.ok(others.length + asked.length <= maxUnavailable, 'too many machines at once')
         }
+        if (before.state === 'halted' && rollout.state !== 'halted') assertWentBack(before)
         for (let wave = before.wave; wave < rollout.wave; wave++) assertEnded(wave)
         const later = rollout.waves.slice(rollout.wave + 1).flatMap((each) => each.machines)
         for (const name of later) assert.equal(rollout.machines[name]?.assigned, undefined)
         for (const [name, stand] of Object.entries(group.stands())) {
-          assert.ok(stand !== 'good' || booted.has(name), `${name} is good, and has not booted`)
+          if (stand !== 'good') continue
+          assert.ok(booted.has(name), `${name} is good, and has not booted`)
+          assert.equal(site.of(name).current, rollout.machines[name]?.assigned?.generation)
         }
         // Nothing is left to do now.
         const again = stepRollouts(writer, site.now, assert.ifError)
         assert.deepEqual(again, { orders: [], told: [], isUnfinished: false })
         assert.equal(group.rollout, rollout)
         return asked
+      }
+
+      /** Only a power cut ends a halt without a person, and a person's pause outlives it. */
+      function assertWentBack({ haltedBy = [], beforeHalt }: Rollout): void {
+        const { machines, state } = group.rollout
+        const { holds } = writer.rollouts.read()
+        for (const name of haltedBy) {
+          const verdict = generationOf(site.of(name), machines[name]?.assigned?.generation)?.verdict
+          assert.ok(verdict === 'bad' || (verdict === 'trial' && !holds.has(name)), name)
+        }
+        if (beforeHalt) assert.equal(state, beforeHalt.state)
       }
 
       function assertEnded(wave: number): void {
@@ -253,12 +267,17 @@ test('a random roll-out keeps its promises', () => {
             site.asksDhcp(nameAt(event.machine))
             group.machine(nameAt(event.machine)).phase = 'off'
             break
-          case 'good':
+          case 'good': {
+            // It may have gone back from this.
+            const number = group.rollout.machines[nameAt(event.machine)]?.assigned?.generation
+            site.change(nameAt(event.machine), (life) => {
+              return decide(life, number, 'good') ?? assert.fail()
+            })
+            break
+          }
           case 'bad':
             site.change(nameAt(event.machine), (life) => {
-              return (
-                decide(life, undefined, event.kind === 'good' ? 'good' : 'bad') ?? assert.fail()
-              )
+              return decide(life, undefined, 'bad') ?? assert.fail()
             })
             break
           case 'hold':

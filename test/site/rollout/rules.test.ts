@@ -165,6 +165,71 @@ suite('a roll-out', () => {
   })
 })
 
+suite('a machine that went back, and on which a person calls the image good', () => {
+  /** The image is bad on pi1, and the person resumes the roll-out. */
+  function calledGood(behaviour: 'comes up' | 'crashes') {
+    const group = simulateGroup(names)
+    group.machine('pi1').behaviour = 'crashes'
+    group.begin(settings([['pi1'], names.slice(1)]), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.reason, 'pi1 is bad')
+    group.machine('pi1').behaviour = behaviour
+    group.site.change('pi1', (life) => decide(life, 2, 'good') ?? assert.fail())
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi1'], 'pending')
+    group.keep(resume(group.rollout, new Map(Object.entries(group.stands()))))
+    group.restart(group.step())
+    assert.equal(group.rollout.wave, 0)
+    group.wait(60 * minutes)
+    return group
+  }
+
+  test('is given the image again', () => {
+    const group = calledGood('comes up')
+    assert.equal(group.rollout.state, 'done')
+    assert.equal(nextImages(group), 'new new new new new new')
+    assert.equal(group.imageOf('pi1'), 'new')
+  })
+
+  test('keeps the image from the next wave if it is bad once more', () => {
+    const group = calledGood('crashes')
+    assert.equal(group.rollout.state, 'halted')
+    assert.equal(nextImages(group), 'old old old old old old')
+  })
+})
+
+suite('a machine on which the image is good', () => {
+  test('is left if a person lets it go back', () => {
+    const group = simulateGroup(names)
+    group.begin(settings(waves), new Map([['pi1', rebooted]]))
+    group.wait(10 * minutes)
+    assert.equal(group.stands()['pi1'], 'good')
+    group.site.change('pi1', (life) => {
+      const back = rollback(life, undefined)
+      return typeof back === 'string' ? assert.fail(back) : { life: back.life, told: [] }
+    })
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi1'], 'left')
+    assert.equal(nextImages(group), 'old new new old old old')
+  })
+
+  test('because a person said so does not stand good before it was up', () => {
+    const group = simulateGroup(names)
+    group.begin(settings(waves))
+    group.starts('pi1')
+    group.starts('pi1')
+    group.machine('pi1').phase = 'hung'
+    group.site.change('pi1', (life) => decide(life, 2, 'good') ?? assert.fail())
+    group.wait(30 * minutes)
+    assert.equal(group.stands()['pi1'], 'lost')
+    assert.equal(group.rollout.wave, 0)
+    group.starts('pi1')
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi1'], 'good')
+    assert.equal(group.rollout.wave, 1)
+  })
+})
+
 suite('a roll-out of an image that was good before', () => {
   const old = { candidate: candidate('old') }
 
