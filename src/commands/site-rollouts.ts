@@ -120,6 +120,18 @@ export function holdCommand() {
     )
 }
 
+/** Of a machine that is not held. */
+function saysWhatItGets(writer: SiteWriter, machine: string): string {
+  const read = writer.rollouts.read()
+  const rollout = read.newest.find(({ group }) => group === read.groups.get(machine))
+  const now = { at: Date.now(), uptime: writer.uptime() }
+  if (!rollout || standsIn(writer, read, rollout, now).get(machine) !== 'bad') {
+    return 'it gets the image of its group'
+  }
+  const number = rollout.machines[machine]?.assigned?.generation
+  return `the image of its group is bad on it as generation ${number}, so it gets it again only if you say: netimage site good ${machine} ${number}`
+}
+
 export function releaseCommand() {
   return new Command('release')
     .description('Let roll-outs not leave a machine out any more')
@@ -134,7 +146,7 @@ export function releaseCommand() {
             if (!writer.rollouts.release(machine)) {
               return { outcome: { text: `${machine} was not held`, json } }
             }
-            const text = `${machine} is released: it gets the image of its group`
+            const text = `${machine} is released: ${saysWhatItGets(writer, machine)}`
             return { entry: { kind: 'released' }, outcome: { text, json } }
           }),
         ),

@@ -148,6 +148,11 @@ suite('the roll-out of a group', () => {
         },
       ],
     })
+    const released = await site('release', 'pi1')
+    assert.match(released.stdout, /is bad on it as generation 2, .*netimage site good dc:.*:01 2\n/)
+    assert.equal((await site('good', 'pi1', '2')).status, 0)
+    await letServerRun(context, state)
+    assert.deepEqual(look().next, ['new', 'new', 'new'])
   })
 
   test('tells which machines a person has to restart', async (context) => {

@@ -746,6 +746,25 @@ suite('a hold', () => {
     assert.equal(group.stands()['pi2'], 'good')
   })
 
+  test('of a bad machine ends with the image on it only if a person has called it good', () => {
+    for (const isCalledGood of [false, true]) {
+      const group = simulateGroup(names)
+      group.machine('pi1').behaviour = 'crashes'
+      group.begin(settings([['pi1', 'pi2'], names.slice(2)], { halt: 1 }), allReboot)
+      group.wait(60 * minutes)
+      group.writer.rollouts.hold('pi1', { at: 0, by: 'a person' })
+      group.keep(resume(group.rollout, new Map(Object.entries(group.stands()))))
+      group.wait(60 * minutes)
+      assert.equal(group.told.at(-1), 'is done, 1 held')
+      group.machine('pi1').behaviour = 'comes up'
+      if (isCalledGood) group.site.change('pi1', (life) => decide(life, 2, 'good') ?? assert.fail())
+      group.writer.rollouts.release('pi1')
+      group.wait(60 * minutes)
+      const now = [group.rollout.state, group.stands()['pi1'], group.imageOf('pi1')]
+      assert.deepEqual(now, isCalledGood ? ['done', 'good', 'new'] : ['halted', 'bad', 'old'])
+    }
+  })
+
   test('takes the image back from a machine that has not tried it', () => {
     const group = simulateGroup(names)
     group.begin(settings([['pi1', 'pi2'], names.slice(2)]))
