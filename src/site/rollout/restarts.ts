@@ -3,9 +3,10 @@ import { say, seen, standsOf, type Draft } from './draft.ts'
 import type { Asked, Restart } from './rollout.ts'
 import { holdsSlot, lastBooted, unanswered, wantsRestart, type Stand } from './stand.ts'
 
-/** Asks machines to restart while there are slots. Those that hang come first. */
+/** Asks machines to restart while there are slots. Those that hang come first. In a pause, none is asked. */
 export function askForRestarts(draft: Draft): void {
   const { rollout, members } = draft
+  if (rollout.state === 'paused') return
   const names = [...members.keys()]
   const stands = standsOf(draft, names)
   const mayGoOn = rollout.state === 'running' || rollout.state === 'done'

@@ -189,6 +189,7 @@ test('a random roll-out keeps its promises', () => {
         const busy = busyIn(played)
         const asked = step()
         const { rollout } = group
+        assert.ok(asked.length === 0 || before.state !== 'paused' || rollout.state !== 'paused')
         if (asked.length > 0) {
           const others = busy.filter((name) => !asked.some((each) => each.machine === name))
           assert.ok(others.length + asked.length <= maxUnavailable, 'too many machines at once')

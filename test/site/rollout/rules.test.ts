@@ -116,6 +116,22 @@ suite('a roll-out', () => {
     assert.equal(group.rollout.state, 'done')
   })
 
+  test('that a person pauses does not restart a machine that hangs until it goes on', () => {
+    const group = simulateGroup(names)
+    group.machine('pi2').behaviour = 'hangs'
+    group.begin(settings([['pi1'], names.slice(1)]), new Map([...allReboot, ['pi2', withPower]]))
+    while (group.stands()['pi2'] !== 'booting') group.wait(tickMs)
+    group.keep(pause(group.rollout))
+    const before = group.orders.length
+    group.wait(60 * minutes)
+    assert.deepEqual([group.rollout.state, group.stands()['pi2']], ['paused', 'bad'])
+    assert.equal(group.orders.length, before)
+    group.keep(resume(group.rollout, new Map()))
+    group.wait(60 * minutes)
+    assert.equal(group.imageOf('pi2'), 'old')
+    assert.equal(group.machine('pi2').phase, 'up')
+  })
+
   test('does not try again what was bad on a machine, and does not count it', () => {
     const group = simulateGroup(names)
     group.begin(settings([['pi1']]))
