@@ -188,7 +188,7 @@ suite('a machine that went back, and on which a person calls the image good', ()
     group.machine('pi1').behaviour = 'crashes'
     group.begin(settings([['pi1'], names.slice(1)]), allReboot)
     group.wait(60 * minutes)
-    assert.equal(group.rollout.reason, 'pi1 is bad')
+    assert.deepEqual(group.rollout.haltedBy, ['pi1'])
     group.machine('pi1').behaviour = behaviour
     group.site.change('pi1', (life) => decide(life, 2, 'good') ?? assert.fail())
     group.wait(5 * minutes)
