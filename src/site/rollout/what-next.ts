@@ -21,6 +21,8 @@ export function whatNext(
       : []
   switch (state) {
     case 'halted':
+      // A person may have called the image good where it was bad.
+      if (bad.length === 0) return [...stays, `netimage site resume ${group}`, back]
       return [
         ...stays,
         `see why ${called(bad)} failed (netimage site status MACHINE), and apply a better image`,

@@ -357,14 +357,22 @@ suite('the difference of two plans', () => {
   const text = fc.string({ maxLength: 3 })
   const words = fc.array(text, { minLength: 1, maxLength: 2 })
   const count = fc.nat(2)
-  const settings = fc.record({
-    maxUnavailable: count,
-    halt: count,
-    health: fc.record({ deadline: count, tries: count, settle: count, tcp: fc.array(count) }),
-    rebuild: fc.constantFrom<('allow' | 'refuse')[]>('allow', 'refuse'),
-    keep: count,
-    waves: fc.array(fc.record({ machines: words, pause: fc.boolean() }), { maxLength: 2 }),
-  })
+  // Plans are read from JSON, which makes no objects without a prototype.
+  const plain = { noNullPrototype: true }
+  const settings = fc.record(
+    {
+      maxUnavailable: count,
+      halt: count,
+      health: fc.record(
+        { deadline: count, tries: count, settle: count, tcp: fc.array(count) },
+        plain,
+      ),
+      rebuild: fc.constantFrom<('allow' | 'refuse')[]>('allow', 'refuse'),
+      keep: count,
+      waves: fc.array(fc.record({ machines: words, pause: fc.boolean() }, plain), { maxLength: 2 }),
+    },
+    plain,
+  )
   const ofMachine = fc.record(
     { hostName: text, address: text, reboot: words, power: words },
     { requiredKeys: [] },

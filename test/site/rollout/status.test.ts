@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { decide } from '../../../src/site/life/choose.ts'
 import { rolloutStatus } from '../../../src/site/rollout/status.ts'
+import { whatNext } from '../../../src/site/rollout/what-next.ts'
 import { minutes } from '../life/support/simulate.ts'
 import { rebooted, settings, simulateGroup } from './support/simulate.ts'
 
@@ -52,4 +54,20 @@ test('a machine that came up too late, and has only a power command, is told to 
   simulated.wait(1 * minutes)
   assert.deepEqual([simulated.stands(), simulated.orders], [{ pi1: 'bad' }, []])
   assert.deepEqual(stuckIn(simulated), ['pi1'])
+})
+
+test('a halted roll-out whose bad machine a person calls good blames no machine', () => {
+  const simulated = simulateGroup(['pi1', 'pi2'])
+  simulated.machine('pi1').behaviour = 'crashes'
+  simulated.begin(settings([['pi1'], ['pi2']]), new Map([['pi1', rebooted]]))
+  simulated.wait(60 * minutes)
+  const next = () => {
+    const { site, rollout, writer } = simulated
+    const rollouts = writer.rollouts.read()
+    const status = rolloutStatus(site.of, rollouts, rollout, site.now.uptime, new Map())
+    return whatNext(status, rollout, new Map())
+  }
+  assert.match(next()[0] ?? '', /^see why pi1 failed/)
+  simulated.site.change('pi1', (life) => decide(life, 2, 'good') ?? assert.fail())
+  assert.match(next()[0] ?? '', /^netimage site resume [a-z]+$/)
 })
