@@ -51,6 +51,11 @@ export interface Follower {
    * when they have answered.
    */
   bootOf(event: ServeEvent, at: number): Boot
+  /**
+   * Whether a machine in this boot does this when it starts again: its firmware asks DHCP, or fetches the
+   * file that it fetched first. After that, it fetches all files of the start.
+   */
+  isStart(event: ServeEvent, boot: Boot): boolean
   /** @returns the boot that the event belongs to, with the event counted in */
   see(event: ServeEvent, at: number): Boot
   /** The last boot of each machine. */
@@ -99,9 +104,8 @@ export function followBoots(settings: FollowSettings): Follower {
       if (isFirst && at - boot.lastSign > longMs) {
         return isAfter(boot.step, 'dhcp')
       }
-      const file = fileOf(event)
-      const isFirstFile = file !== undefined && file === firstFiles.get(boot) && !isReadLater(file)
-      const isFromFirmware = event.kind === 'dhcp' || isFirstFile
+      const isFirstOfLoader = part === 'loader' && isFirstFile(event, boot)
+      const isFromFirmware = event.kind === 'dhcp' || isFirstOfLoader
       return isAfter(boot.step, isFromFirmware ? 'loader' : 'initrd')
     }
     const isMount =
@@ -111,6 +115,20 @@ export function followBoots(settings: FollowSettings): Follower {
 
   function partOfEvent(event: ServeEvent, machine: string): BootPart | undefined {
     return event.kind === 'tftp' || event.kind === 'http' ? partOf(machine, event.file) : undefined
+  }
+
+  function isFirstFile(event: ServeEvent, boot: Boot): boolean {
+    const file = fileOf(event)
+    return file !== undefined && file === firstFiles.get(boot)
+  }
+
+  function isStart(event: ServeEvent, boot: Boot): boolean {
+    const part = partOfEvent(event, boot.machine)
+    if (!isBeforeRoot(event, part)) return false
+    if (event.kind === 'dhcp' || isFirstFile(event, boot)) return true
+    if (firstFiles.has(boot) || isReadLater(fileOf(event) ?? '')) return false
+    // An earlier run of the server saw the first file. Some firmware fetches the kernel itself.
+    return part === 'loader' || (part !== 'initrd' && boot.steps.loader === undefined)
   }
 
   function bootOf(event: ServeEvent, at: number): Boot {
@@ -126,13 +144,14 @@ export function followBoots(settings: FollowSettings): Follower {
 
   return {
     bootOf,
+    isStart,
     see(event, at) {
       const boot = bootOf(event, at)
       const part = partOfEvent(event, boot.machine)
       const step = stepOf(event, part)
       const file = fileOf(event)
-      if (step === 'loader' && file !== undefined && !isAfter(boot.step, step)) {
-        if (!firstFiles.has(boot)) firstFiles.set(boot, file)
+      if (file !== undefined && isBeforeRoot(event, part) && !isAfter(boot.step, 'loader')) {
+        if (!firstFiles.has(boot) && !isReadLater(file)) firstFiles.set(boot, file)
       }
       if (event.address !== undefined) boot.address = event.address
       boot.lastSign = at

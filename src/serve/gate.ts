@@ -33,7 +33,7 @@ export interface BootedSystem {
 
 export interface GateSettings {
   site: Pick<Site, 'asks' | 'beginAttempt' | 'currentAttempt' | 'lifeOf' | 'mayRun' | 'sign'>
-  follower: Pick<Follower, 'bootOf' | 'boots'>
+  follower: Pick<Follower, 'bootOf' | 'boots' | 'isStart'>
   partOf: (machine: string, file: string) => BootPart | undefined
   /** What a machine boots if nobody chose anything for it. */
   defaultFor: (machine: string, event: ServeEvent) => Candidate | undefined
@@ -179,17 +179,18 @@ export function createGate(settings: GateSettings): Gate {
   /**
    * Whether the machine is to begin another attempt with this event. The follower sees no new boot if
    * the machine comes no further than to its loader. Then the attempt fails by its deadline, and the
-   * next start of the machine is another attempt.
+   * next start of the machine is another attempt. Until then, the machine may have a kernel of the attempt
+   * that failed, and gets the initrd and the root of the same generation.
    */
   function isNext(
     machine: string,
     entry: Entry,
     event: ServeEvent,
-    started: number,
+    boot: Boot,
     caller: Caller | undefined,
   ): boolean {
-    const isOther = entry.boot !== started || isOutdated(machine, entry, event)
-    if (!isOther && (event.kind === 'nfs' || !hasFailed(machine))) return false
+    const isOther = entry.boot !== boot.started || isOutdated(machine, entry, event)
+    if (!isOther && !(follower.isStart(event, boot) && hasFailed(machine))) return false
     return begins(machine, event, caller)
   }
 
@@ -341,8 +342,9 @@ export function createGate(settings: GateSettings): Gate {
         // Another request of the machine may have begun the attempt meanwhile.
         entry = entries.get(machine)
       }
-      const { started } = follower.bootOf(event, now())
-      if (!entry || isNext(machine, entry, event, started, caller)) {
+      const boot = follower.bootOf(event, now())
+      const { started } = boot
+      if (!entry || isNext(machine, entry, event, boot, caller)) {
         entry = begin(machine, event, started)
       } else if (entry.isFromBefore && entry.unopened) {
         // The machine may have a kernel of this attempt already.

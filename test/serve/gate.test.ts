@@ -456,6 +456,50 @@ suite('the gate of boots', () => {
     assert.deepEqual(await boots(loader), ['c 4'])
   })
 
+  async function onFailingTrial() {
+    const started = start()
+    const { site, boots } = started
+    await site.assign(mac, image('a'), 0, 'person')
+    await boots(ipxe)
+    site.sign(mac, { kind: 'step', step: 'init' }, 2_000_000)
+    for (let minutes = 1; minutes <= 3; minutes++) site.tick(2_000_000 + minutes * 60_000)
+    await site.assign(mac, image('b'), 0, 'person')
+    return {
+      ...started,
+      fails: () => {
+        for (let minutes = 1; minutes <= 11; minutes++) site.tick(3_000_000 + minutes * 60_000)
+        assert.equal(site.lifeOf(mac).generations[1]?.verdict, 'bad')
+      },
+    }
+  }
+
+  for (const [what, first] of [
+    ['files of its loader', ['start4.elf', 'fixup4.dat', 'config.txt', 'kernel8.img']],
+    ['its settings first', ['config.txt', 'start4.elf', 'fixup4.dat', 'config.txt', 'kernel8.img']],
+    ['its kernel first', ['kernel']],
+  ] as const) {
+    test(`keeps a machine that fetches ${what} in an attempt that fails while it boots`, async () => {
+      const names: readonly string[] = first
+      const isFirst = (name: string) => name === names.find((each) => each !== 'config.txt')
+      for (let fetched = 1; fetched <= names.length; fetched++) {
+        const { boots, fails } = await onFailingTrial()
+        assert.deepEqual(await boots(names.slice(0, fetched).map(file)), ['b 2'])
+        fails()
+        const rest = [...names.slice(fetched), 'initrd']
+        const expected = rest.some(isFirst) ? ['a 3'] : ['b 2']
+        assert.deepEqual(await boots([...rest.map(file), mount]), expected, names[fetched - 1])
+      }
+      for (const until of [names.length, names.length + 1]) {
+        const { boots, fails } = await onFailingTrial()
+        await boots([...names, 'initrd'].slice(0, until).map(file))
+        fails()
+        const again = names.slice(names.findIndex(isFirst))
+        const next = [...again, 'initrd'].map(file)
+        assert.deepEqual(await boots([...next, mount]), ['a 3'], `started again after ${until}`)
+      }
+    })
+  }
+
   test('goes on if a program of a running machine fetches a boot file', async () => {
     const { boots, site, activity, begun } = start()
     await boots(ipxe)

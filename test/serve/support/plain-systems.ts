@@ -11,6 +11,7 @@ export const plainRoot = '/srv/root'
 const parts = new Map<string, BootPart>([
   ['boot.ipxe', 'loader'],
   ['start4.elf', 'loader'],
+  ['fixup4.dat', 'loader'],
   ['config.txt', 'loader'],
   ['kernel8.img', 'kernel'],
   ['kernel', 'kernel'],
