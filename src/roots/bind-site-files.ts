@@ -14,7 +14,10 @@ export interface SiteFile {
 }
 
 export interface SiteFiles {
-  /** The machine gets all of these, unless it has something with the first path that is not an empty file. */
+  /**
+   * The machine gets all of these or, if one of them cannot be given, none. It gets none also if it has
+   * something with the first path that is not an empty file.
+   */
   ifMissing: readonly SiteFile[]
   directory: SiteDirectory
   /** Is told of files that cannot be given. The machine boots without them. */
@@ -43,22 +46,33 @@ export function* giveSiteFiles(
     return row.ownData ? data.isEmpty(node) : (now.node(node)?.size ?? 0) === 0
   }
 
-  function* put({ path, mode, bytes }: SiteFile): Steps<boolean> {
+  function placeOf({ path }: SiteFile): { above: NodeId; name: Buffer } | undefined {
     const names = [...path]
     const name = Buffer.from(names.pop() ?? '')
     const above = directoryAt(names)
     const before = above && childOf(above, name)
     const isTaken = before !== undefined && rowOf(before)?.kind === 'directory'
-    if (above !== undefined && !isTaken) return yield* putFile(above, name, mode, bytes)
+    if (above !== undefined && !isTaken) return { above, name }
     onProblem(cannotGive(path, isTaken ? 'it is a directory there' : notADirectory))
-    return false
+    return undefined
   }
 
-  let isCut = false
-  const [first] = ifMissing
-  if (first && isMissing(nodeAt(first.path.map((name) => Buffer.from(name))))) {
-    for (const file of ifMissing) isCut = (yield* put(file)) || isCut
+  function* putAll(files: readonly SiteFile[]): Steps<boolean> {
+    const places = files.flatMap((file) => {
+      const place = placeOf(file)
+      return place ? [{ ...place, ...file }] : []
+    })
+    if (places.length < files.length) return false
+    let isCut = false
+    for (const { above, name, mode, bytes } of places) {
+      isCut = (yield* putFile(above, name, mode, bytes)) || isCut
+    }
+    return isCut
   }
+
+  const [first] = ifMissing
+  const isDue = first && isMissing(nodeAt(first.path.map((name) => Buffer.from(name))))
+  const isCut = isDue ? yield* putAll(ifMissing) : false
   const given = yield* giveSiteDirectory(work, directory)
   if (given === 'no directory') onProblem(cannotGive(directory.path, notADirectory))
   return given === 'cut' || isCut

@@ -117,12 +117,25 @@ suite('a machine', () => {
     const second = await layers.within(own, seen, { siteFiles: files('x', problems) })
     assert.equal(second.has('etc/ssh/key.pub'), false)
     assert.equal(problems.length, 2)
-    const others = makeBoundLayers(freshName())
-    const taken = others.image('c', treeOf({ 'etc/ssh/key.pub/x': '' }))
-    await others.within(taken, (system) => assert.equal(read(system, pair[0]), 'x 0'), {
-      siteFiles: files('x', problems),
-    })
-    assert.match(problems[2] ?? '', /key\.pub cannot be given .*: it is a directory there$/)
+  })
+
+  test('gets none of them if a directory has the name of one', async () => {
+    for (const [place, name] of pair.entries()) {
+      const problems: string[] = []
+      const layers = makeBoundLayers(freshName())
+      const image = layers.image('a', treeOf({ [`${name}/x`]: '' }))
+      const seenThere = await layers.within(image, seen, { siteFiles: files('x', problems) })
+      assert.equal(seenThere.has(pair[1 - place] ?? ''), false)
+      // The private half is the machine's own then, and nothing is to be given.
+      assert.equal(problems.length, place)
+      if (place === 0) continue
+      assert.match(problems[0] ?? '', /key\.pub cannot be given .*: it is a directory there$/)
+      const whole = layers.image('b', treeOf({ 'etc/hostname': '' }))
+      assert.deepEqual(
+        await layers.within(whole, textsOf, { siteFiles: files('new') }),
+        given('new'),
+      )
+    }
   })
 })
 
