@@ -98,8 +98,8 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
 
   async function runOne({ rollout, machine, command }: RestartOrder): Promise<void> {
     if (signal.aborted) return
-    const { uptime } = clock()
-    const mayRun = await changeAtLast((writer) => beginCommand(writer, machine, uptime))
+    const now = clock()
+    const mayRun = await changeAtLast((writer) => beginCommand(writer, machine, now))
     if (!mayRun) return
     // Otherwise it could run twice, if the power of the server fails.
     await database.durable()

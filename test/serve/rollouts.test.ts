@@ -7,8 +7,10 @@ import { suite, test, type TestContext } from 'node:test'
 import { startRollouts, type RolloutsSettings } from '../../src/serve/rollouts.ts'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
-import { beginRollout, stepRollouts } from '../../src/site/rollout/rollouts.ts'
+import { pause } from '../../src/site/rollout/orders.ts'
+import { abortRollout, beginRollout, stepRollouts } from '../../src/site/rollout/rollouts.ts'
 import { openSite } from '../../src/site/site.ts'
+import type { SiteWriter } from '../../src/site/statements.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { candidate } from '../site/life/support/simulate.ts'
@@ -40,6 +42,8 @@ function nextImages(state: string, names: readonly string[]): (string | undefine
   database.close()
   return lives.map((life) => generationOf(life, life.current)?.image)
 }
+
+const hasRun = (says: string) => says.endsWith(': has run')
 
 suite('the roll-outs of a server', () => {
   test('go on before it serves machines, and restart machines once it is on the disk', async (context) => {
@@ -128,6 +132,64 @@ suite('the roll-outs of a server', () => {
     await close()
     assert.equal(ran.length, 16)
   })
+
+  for (const [what, change] of [
+    ['is held', ({ rollouts }, machine) => rollouts.hold(machine, { at: 0, by: 'person' })],
+    [
+      'moves to another group',
+      ({ rollouts }, machine) =>
+        rollouts.setGroups(new Map([...rollouts.read().groups, [machine, 'other']])),
+    ],
+    [
+      'waits in a roll-out that is paused',
+      ({ rollouts }) => {
+        const paused = pause(rollouts.read().newest[0] ?? assert.fail())
+        rollouts.keep('why' in paused ? assert.fail(paused.why) : paused)
+      },
+    ],
+    [
+      'waits in a roll-out that is aborted',
+      (writer) => {
+        const rollout = writer.rollouts.read().newest[0] ?? assert.fail()
+        abortRollout(writer, rollout, 'a person', { at: 0, uptime: writer.uptime() })
+      },
+    ],
+    [
+      'waits in a roll-out that is replaced',
+      (writer) => {
+        const newer = settings([['other']], { candidate: candidate('newer') })
+        beginRollout(writer, newer, new Map(), { at: 0, uptime: writer.uptime() })
+      },
+    ],
+  ] satisfies [string, (writer: SiteWriter, machine: string) => void][]) {
+    test(`do not run a command that waited, if the machine ${what} meanwhile`, async (context) => {
+      const names = Array.from({ length: 17 }, (_, index) => `pi${index}`)
+      const restart = new Map(names.map((name) => [name, { reboot: [name] }]))
+      const state = await begunRollout(freshName(), names, restart, { maxUnavailable: 17 })
+      const ran: string[] = []
+      const ends = Promise.withResolvers<string>()
+      const { told, close, errors } = await start(context, state, {
+        async restart([name = '']) {
+          ran.push(name)
+          return await ends.promise
+        },
+      })
+      await waitUntil('so many commands run as may run at once', () => ran.length === 16)
+      const last = names.find((name) => !ran.includes(name)) ?? assert.fail()
+      const database = openSiteDatabase(state)
+      const asked = () => database.read.rollouts().asked
+      assert.equal(asked().get(last)?.command, 'due')
+      database.change((writer) => change(writer, last))
+      ends.resolve('has run')
+      await waitUntil('all commands have ended', () => told.filter(hasRun).length >= 16)
+      await close()
+      assert.deepEqual([ran.length, errors], [16, []])
+      // It is as if nobody had asked the machine, so it has no slot.
+      assert.equal(asked().has(last), false)
+      assert.equal(asked().size, 16)
+      database.close()
+    })
+  }
 
   test('takes many machines in several steps', async (context) => {
     const names = Array.from({ length: 250 }, (_, index) => `pi${index}`)

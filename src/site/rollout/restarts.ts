@@ -1,7 +1,7 @@
 /** Decides which machines are asked to restart, and how. What becomes of that: see commands.ts. */
 import { say, seen, standsOf, type Draft } from './draft.ts'
-import type { Asked, Restart } from './rollout.ts'
-import { holdsSlot, lastBooted, unanswered, wantsRestart, type Stand } from './stand.ts'
+import type { Asked, Restart, Rollout } from './rollout.ts'
+import { holdsSlot, lastBooted, standOf, unanswered, wantsRestart, type Stand } from './stand.ts'
 
 /** Asks machines to restart while there are slots. Those that hang come first. In a pause, none is asked. */
 export function askForRestarts(draft: Draft): void {
@@ -9,9 +9,8 @@ export function askForRestarts(draft: Draft): void {
   if (rollout.state === 'paused') return
   const names = [...members.keys()]
   const stands = standsOf(draft, names)
-  const mayGoOn = rollout.state === 'running' || rollout.state === 'done'
   const hanging = names.filter((each) => isHanging(stands.get(each)))
-  const others = mayGoOn ? names.filter((each) => stands.get(each) === 'next') : []
+  const others = mayGoOn(rollout) ? names.filter((each) => stands.get(each) === 'next') : []
   // A machine that boots something else is asked when it is up.
   const busy = new Set(names.filter((each) => holdsSlot(seen(draft, each))))
   for (const machine of [...hanging, ...others]) {
@@ -22,6 +21,16 @@ export function askForRestarts(draft: Draft): void {
     say(draft, kind === 'reboot' ? 'asks it to restart' : 'switches its power', machine)
     busy.add(machine)
   }
+}
+
+/** With what the roll-out asks the machine to restart now, if there is a slot for it. */
+export function restartNow(draft: Draft, machine: string): Restart | undefined {
+  const each = seen(draft, machine)
+  return isHanging(standOf(each)) || mayGoOn(draft.rollout) ? wantsRestart(each) : undefined
+}
+
+function mayGoOn({ state }: Rollout): boolean {
+  return state === 'running' || state === 'done'
 }
 
 function newAsked(draft: Draft, machine: string, kind: Restart): Asked {

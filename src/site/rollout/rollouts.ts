@@ -4,8 +4,10 @@ import { newLife, type Life, type Now } from '../life/life.ts'
 import { BrokenRow } from '../rows.ts'
 import type { SiteWriter } from '../statements.ts'
 import { draftOf, seen, type Machines } from './draft.ts'
+import { restartNow } from './restarts.ts'
 import {
   newRollout,
+  type Asked,
   type RestartCommands,
   type Rollout,
   type RolloutSettings,
@@ -134,6 +136,20 @@ export function seenIn(
 ): Map<string, Seen> {
   const draft = draftOf(rollout, machinesOf(reader, read, rollout), now)
   return new Map([...draft.members.keys()].map((machine) => [machine, seen(draft, machine)]))
+}
+
+/** Whether the roll-out that asked the machine would ask the same now. */
+export function isStillAsked(
+  site: Pick<SteppedSite, 'of'> & { rollouts: Pick<RolloutWriter, 'read'> },
+  machine: string,
+  { rollout: number, kind, before }: Asked,
+  now: Now,
+): boolean {
+  const read = site.rollouts.read()
+  const rollout = read.newest.find((each) => each.number === number)
+  if (!rollout) return false
+  const machines = { ...machinesOf(site, read, rollout), askedOf: () => before }
+  return restartNow(draftOf(rollout, machines, now), machine) === kind
 }
 
 /** Each life is read once. */

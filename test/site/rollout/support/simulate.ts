@@ -211,7 +211,7 @@ export function simulateGroup(names: readonly string[]) {
         endCommand(writer, order.machine)
       }
     },
-    beginsCommand: ({ machine: name }: RestartOrder) => beginCommand(writer, name, site.now.uptime),
+    beginsCommand: ({ machine: name }: RestartOrder) => beginCommand(writer, name, site.now),
     /** What the command does. */
     reaches({ machine: name, kind }: RestartOrder): void {
       const one = machine(name)
