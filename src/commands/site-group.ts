@@ -5,6 +5,7 @@ import type { Entry } from '../site/log/entry.ts'
 import type { Rollout } from '../site/rollout/rollout.ts'
 import type { SiteRollouts } from '../site/rollout/statements.ts'
 import { groupsIn } from '../site/rollout/status.ts'
+import { BrokenRow } from '../site/rows.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import type { OpenedState } from './open-state.ts'
 
@@ -16,6 +17,7 @@ export interface GroupOfSite {
   change: <T>(action: (writer: SiteWriter, rollout: Rollout, note: NoteOf) => T) => Promise<T>
   /** The roll-out as it is before the change. */
   rollout: Rollout
+  /** Machines with a broken row are left out. */
   lives: (machines: readonly string[]) => ReturnType<SiteWriter['of']>[]
 }
 
@@ -31,7 +33,7 @@ export async function withGroup<T>(
   return await changeSite(state, ({ read, change }) =>
     use({
       ...{ state, rollout: rolloutOf(read.rollouts(), group) },
-      lives: (machines) => machines.map((machine) => read.lifeOf(machine)),
+      lives: (machines) => machines.flatMap((machine) => ifWhole(() => read.lifeOf(machine))),
       change: (action) =>
         change((writer) =>
           action(writer, rolloutOf(writer.rollouts.read(), group), (entry, machine) =>
@@ -40,6 +42,15 @@ export async function withGroup<T>(
         ),
     }),
   )
+}
+
+function ifWhole<T>(read: () => T): T[] {
+  try {
+    return [read()]
+  } catch (error) {
+    if (error instanceof BrokenRow) return []
+    throw error
+  }
 }
 
 /** The newest roll-out of the group. @throws `NetimageError` `unknown-group` */

@@ -4,8 +4,9 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
-import { openSiteToRead } from '../../src/site/database.ts'
+import { openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
 import { saysWhat } from '../../src/site/log/sentence.ts'
 import type { RestartCommands } from '../../src/site/rollout/rollout.ts'
@@ -229,6 +230,23 @@ suite('netimage site rollback of a group', () => {
     assert.match(JSON.stringify(stay), /"machine":"dc:.*:01","why":"generation 1 .* cannot boot/)
     assert.match(JSON.stringify(stay), /"machine":"dc:.*:03","why":"it is held"/)
     assert.deepEqual(look().next, ['new', 'old', 'new'])
+  })
+
+  test('lets the others go back if a row of one machine is broken', async (context) => {
+    const { state, json } = await begun(all)
+    const server = await serveRollouts(context, state)
+    for (const machine of all) await server.boot(machine, 'good')
+    await server.close()
+    const database = new DatabaseSync(siteFile(state))
+    database.exec(`UPDATE generations SET generation = '{' WHERE machine = '${mac(1)}'`)
+    database.close()
+    const { back, stay } = await json('rollback', group)
+    const generation = 1
+    assert.deepEqual(back, [
+      { machine: mac(2), generation },
+      { machine: mac(3), generation },
+    ])
+    assert.match(JSON.stringify(stay), /^\[\{"machine":"dc:.*:01","why":"a row of .* is broken/)
   })
 
   test('refuses a name that a machine has as well, and options for one machine', async () => {

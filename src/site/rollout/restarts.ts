@@ -25,6 +25,7 @@ export function askForRestarts(draft: Draft): void {
 
 /** With what the roll-out asks the machine to restart now, if there is a slot for it. */
 export function restartNow(draft: Draft, machine: string): Restart | undefined {
+  if (draft.rollout.state === 'paused') return undefined
   const each = seen(draft, machine)
   return isHanging(standOf(each)) || mayGoOn(draft.rollout) ? wantsRestart(each) : undefined
 }
