@@ -8,6 +8,8 @@ import { endGroup, endGroupOn } from '../process-group.ts'
 
 /** A command that takes longer is ended. Milliseconds. */
 const longestRestartMs = 60_000
+/** After a command has ended, the rest of its output is read for so long. Milliseconds. */
+const outputMs = 500
 const keptCharacters = 500
 
 /**
@@ -39,7 +41,14 @@ async function run(
     child.stderr.on('data', keep)
     const release = endGroupOn(AbortSignal.any([signal, late]), child)
     // What it left running would keep the output open.
-    child.on('exit', () => endGroup(child, 'SIGKILL'))
+    child.on('exit', () => {
+      endGroup(child, 'SIGKILL')
+      // A program in a session of its own has not ended, and may keep the output open for ever.
+      setTimeout(() => {
+        child.stdout.destroy()
+        child.stderr.destroy()
+      }, outputMs)
+    })
     const [status, endedBy] = await once(child, 'close').finally(release)
     const said = visible(output.trim().replaceAll(/\s*\n\s*/g, ' / '))
     const how = late.aborted

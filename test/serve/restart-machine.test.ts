@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { suite, test } from 'node:test'
 import { restartMachine } from '../../src/serve/restart-machine.ts'
-import { assertGone } from '../support/processes.ts'
+import { assertGone, end } from '../support/processes.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
 
@@ -55,5 +55,12 @@ suite('a restart command', () => {
       await restartMachine(['sh', '-c', 'sleep 1000 & echo done'], never),
       /ended with status 0: done$/,
     )
+  })
+
+  test('that leaves a program in another session does not keep the server waiting', async () => {
+    const file = freshName()
+    const script = `setsid sh -c 'echo $$ > ${file}; exec sleep 1000' & while ! [ -s ${file} ]; do :; done; echo done`
+    assert.match(await restartMachine(['sh', '-c', script], never), /ended with status 0: done$/)
+    end(Number(readFileSync(file, 'utf8')))
   })
 })
