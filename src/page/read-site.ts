@@ -3,7 +3,7 @@ import { statSync } from 'node:fs'
 
 import { openSiteToRead, siteFile, type OpenToRead } from '../site/database.ts'
 import { newLife, type Life } from '../site/life/life.ts'
-import type { SiteRollouts } from '../site/rollout/statements.ts'
+import { noRollouts, type SiteRollouts } from '../site/rollout/statements.ts'
 import { BrokenRow } from '../site/rows.ts'
 import type { SiteContext } from '../site/status.ts'
 import { nextPiece } from '../roots/steps.ts'
@@ -38,10 +38,6 @@ const inOneTurn = 20
 /** If there are more new rows in the log than this, all lives are read anew. */
 const mostRows = 500
 
-const noRollouts: SiteRollouts = {
-  ...{ newest: [], holds: new Map(), groups: new Map(), broken: [] },
-  ...{ asked: new Map(), brokenAsked: [] },
-}
 export const noSite: SiteNow = {
   ...{ names: new Map(), groups: new Map(), holds: new Map(), uptime: 0 },
   ...{ rollouts: noRollouts, machines: new Map(), log: 0 },

@@ -1,9 +1,11 @@
 // What the page tells of a site: the same as the commands, and as it changes.
 
 import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import * as v from 'valibot'
+import { siteFile } from '../../src/site/database.ts'
 import { serveRollouts } from '../commands/support/rollout-server.ts'
 import { begunRollout } from '../serve/support/begun-rollout.ts'
 import { netimageJson } from '../support/netimage.ts'
@@ -75,12 +77,18 @@ suite('the data of the page', () => {
   })
 
   test('are there before the site is', async (context) => {
-    const { json } = await openPage(context, join(freshName(), 'later'))
+    const state = join(freshName(), 'later')
+    const { json, ask } = await openPage(context, state)
     assert.deepEqual(await json('/api/machines'), { machines: [], others: [], broken: [] })
     assert.deepEqual(await json('/api/groups'), { groups: [], broken: [] })
     assert.deepEqual(await json('/api/log'), { rows: [], last: 0 })
     assert.deepEqual(await json('/api/boots'), { boots: [] })
     assert.deepEqual(await json('/api/images'), { images: [], damaged: [] })
+    // The server has only begun to make it.
+    mkdirSync(state, { recursive: true })
+    writeFileSync(siteFile(state), '')
+    assert.deepEqual(await json('/api/log'), { rows: [], last: 0 })
+    await waitUntil('the page has looked again', async () => (await ask('/metrics')).status === 200)
   })
 
   test('show a machine that only asks apart, and tell what a boot that hangs waits for', async (context) => {

@@ -44,6 +44,7 @@ test('an address is our own in each form that browsers send', () => {
   ]
   for (const [host, address] of local) assert.ok(isOwnHost(host, address, names), host)
   assert.ok(!isOwnHost('[::1]', '::2', names))
+  assert.ok(!isOwnHost('[10.0.0.1]', '10.0.0.1', names))
   assert.ok(!isOwnHost('10.0.0.1', '10.0.0.2', names))
   assert.ok(!isOwnHost(undefined, '10.0.0.1', names))
 })
