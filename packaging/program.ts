@@ -34,6 +34,9 @@ export function packForNpm({ work, output, epoch }: Request): string {
   const project = ['--project', join(repository, 'tsconfig.build.json')]
   const compiler = join(repository, 'node_modules/.bin/tsc')
   execFileSync(compiler, [...project, '--outDir', join(folder, 'dist')], { stdio: 'inherit' })
+  const assets = 'page/assets'
+  const [from, to] = [join(repository, 'src', assets), join(folder, 'dist', assets)]
+  cpSync(from, to, { recursive: true })
   // npm keeps the modes.
   levelTree(folder, epoch)
   const args = ['pack', '--json', '--ignore-scripts', `--pack-destination=${output}`]

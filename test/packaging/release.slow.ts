@@ -119,8 +119,9 @@ suite('a release', () => {
       ip link set lan up; ip link set machines up
       echo 'NETIMAGE_OPTIONS="--interface lan --dhcp off --allow any --workers 1"' >/etc/default/netimage
       systemctl enable --now netimage
-      ready() { grep --max-count=1 '^on 10.0.0.1' < <(journalctl --follow --unit netimage --output cat --since "$1"); }
-      ready today
+      ready='^on 10.0.0.1|^netimage.service: Start request repeated too quickly'
+      grep --max-count=1 -E "$ready" < <(journalctl --follow --unit netimage --output cat --since today)
+      systemctl is-active netimage
       node=/usr/lib/netimage/node
       $node --eval 'fetch("http://10.0.0.1/api/images").then((answer) => console.log("answer:", answer.status))'
       netimage site images

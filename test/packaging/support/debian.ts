@@ -56,7 +56,11 @@ export function runInDebian(
   const nspawn = [...alone, 'systemd-nspawn', ...place, ...binds, ...boot]
   let console = ''
   try {
-    console = execFileSync('unshare', nspawn, { encoding: 'utf8', timeout: 300_000, stdio: 'pipe' })
+    console = execFileSync('unshare', nspawn, {
+      ...{ encoding: 'utf8', timeout: 300_000, stdio: 'pipe' },
+      // unshare does nothing at SIGTERM while it waits.
+      killSignal: 'SIGKILL',
+    })
   } catch (error) {
     console = String(error)
   }
