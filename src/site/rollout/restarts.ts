@@ -3,19 +3,18 @@ import { say, seen, standsOf, type Draft } from './draft.ts'
 import type { Asked, Restart, Rollout } from './rollout.ts'
 import { holdsSlot, lastBooted, standOf, unanswered, wantsRestart, type Stand } from './stand.ts'
 
-/** Asks machines to restart while there are slots. Those that hang come first. In a pause, none is asked. */
+/** Asks machines to restart while there are slots. Those that hang come first. */
 export function askForRestarts(draft: Draft): void {
   const { rollout, members } = draft
-  if (rollout.state === 'paused') return
   const names = [...members.keys()]
   const stands = standsOf(draft, names)
   const hanging = names.filter((each) => isHanging(stands.get(each)))
-  const others = mayGoOn(rollout) ? names.filter((each) => stands.get(each) === 'next') : []
+  const others = names.filter((each) => stands.get(each) === 'next')
   // A machine that boots something else is asked when it is up.
   const busy = new Set(names.filter((each) => holdsSlot(seen(draft, each))))
   for (const machine of [...hanging, ...others]) {
     if (busy.size >= rollout.maxUnavailable) return
-    const kind = wantsRestart(seen(draft, machine))
+    const kind = restartNow(draft, machine)
     if (!kind || busy.has(machine)) continue
     draft.asked.set(machine, newAsked(draft, machine, kind))
     say(draft, kind === 'reboot' ? 'asks it to restart' : 'switches its power', machine)
@@ -23,7 +22,7 @@ export function askForRestarts(draft: Draft): void {
   }
 }
 
-/** With what the roll-out asks the machine to restart now, if there is a slot for it. */
+/** With what the roll-out asks the machine to restart now, if there is a slot for it. In a pause, none is asked. */
 export function restartNow(draft: Draft, machine: string): Restart | undefined {
   if (draft.rollout.state === 'paused') return undefined
   const each = seen(draft, machine)
