@@ -33,10 +33,9 @@ export function packForNpm({ work, output, epoch }: Request): string {
   // Not into the `dist` of the repository, which may have files of modules that are gone.
   const project = ['--project', join(repository, 'tsconfig.build.json')]
   const compiler = join(repository, 'node_modules/.bin/tsc')
-  execFileSync(compiler, [...project, '--outDir', join(folder, 'dist')], { stdio: 'inherit' })
-  const assets = 'page/assets'
-  const [from, to] = [join(repository, 'src', assets), join(folder, 'dist', assets)]
-  cpSync(from, to, { recursive: true })
+  const code = join(folder, 'dist')
+  execFileSync(compiler, [...project, '--outDir', code], { stdio: 'inherit' })
+  execFileSync(process.execPath, [join(repository, 'scripts/copy-assets.ts'), code])
   // npm keeps the modes.
   levelTree(folder, epoch)
   const args = ['pack', '--json', '--ignore-scripts', `--pack-destination=${output}`]
