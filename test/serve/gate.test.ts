@@ -371,17 +371,19 @@ suite('the gate of boots', () => {
     assert.deepEqual(errors, ['bad-state', 'bad-state'])
   })
 
+  /** The image a is good, and the next boot tries b. */
+  async function onTrial() {
+    const started = start()
+    const { boots, site } = started
+    await site.assign(mac, image('a'), 0, 'person')
+    await boots(ipxe)
+    site.sign(mac, { kind: 'step', step: 'init' }, 2_000_000)
+    for (let minutes = 1; minutes <= 3; minutes++) site.tick(2_000_000 + minutes * 60_000)
+    await site.assign(mac, image('b'), 0, 'person')
+    return started
+  }
+
   suite('if a generation cannot be opened', () => {
-    async function onTrial() {
-      const started = start()
-      const { boots, site } = started
-      await site.assign(mac, image('a'), 0, 'person')
-      await boots(ipxe)
-      site.sign(mac, { kind: 'step', step: 'init' }, 2_000_000)
-      for (let minutes = 1; minutes <= 3; minutes++) site.tick(2_000_000 + minutes * 60_000)
-      await site.assign(mac, image('b'), 0, 'person')
-      return started
-    }
     const pi = Array<ServeEvent>(4).fill(file('start4.elf'))
     const damaged = new NetimageError('image-damaged', 'the manifest has changed')
     const failsFourTimes = async (
@@ -457,13 +459,8 @@ suite('the gate of boots', () => {
   })
 
   async function onFailingTrial() {
-    const started = start()
-    const { site, boots } = started
-    await site.assign(mac, image('a'), 0, 'person')
-    await boots(ipxe)
-    site.sign(mac, { kind: 'step', step: 'init' }, 2_000_000)
-    for (let minutes = 1; minutes <= 3; minutes++) site.tick(2_000_000 + minutes * 60_000)
-    await site.assign(mac, image('b'), 0, 'person')
+    const started = await onTrial()
+    const { site } = started
     return {
       ...started,
       fails: () => {
