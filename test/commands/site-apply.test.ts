@@ -4,12 +4,12 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { openSiteToRead } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
 import { saysWhat } from '../../src/site/log/sentence.ts'
 import { buildSystem, writeSystems } from '../site/images/support/made-images.ts'
+import { killAtEachStep } from '../site/support/kill-at-each-step.ts'
 import {
   cli,
   assertFailed,
@@ -284,32 +284,29 @@ suite('netimage site apply', () => {
     assert.equal(applied.status, 0, applied.stderr)
   })
 
-  test('has done all or nothing if it is killed', async () => {
+  test('has done all or nothing if it is killed', () => {
     write(next)
-    const program = join(import.meta.dirname, '../site/support/killed-command-program.ts')
-    const seen = new Set<string>()
-    for (let steps = 0; ; steps++) {
-      const state = freshState()
-      const untouched = look(state).log.length
-      const args = [program, `${steps}`, 'site', 'apply', '--yes', '--quiet', '--state', state]
-      const { signal, status, stderr } = spawnSync(process.execPath, args, {
-        ...{ encoding: 'utf8', cwd: workspace.directory },
-      })
-      const { log, names, rollouts, boots } = look(state)
-      rmSync(state, { recursive: true })
-      const rows = log.length - untouched
-      const isAll = rows > 0
-      const begun = rollouts.newest.length
-      const expected = isAll ? [2, 1, 1, 3] : [0, 0, 0, 0]
-      assert.deepEqual([rows, begun, names.length, rollouts.groups.size], expected, `step ${steps}`)
-      assert.deepEqual(boots, [first, first, first])
-      if (signal === null) {
-        assert.deepEqual([status, isAll], [0, true], stderr)
-        break
-      }
-      seen.add(`${isAll}`)
-    }
-    assert.deepEqual([...seen], ['false', 'true'])
+    let untouched = 0
+    killAtEachStep({
+      command: ['site', 'apply', '--yes', '--quiet'],
+      cwd: workspace.directory,
+      prepare() {
+        const state = freshState()
+        untouched = look(state).log.length
+        return state
+      },
+      isDone(state, when) {
+        const { log, names, rollouts, boots } = look(state)
+        rmSync(state, { recursive: true })
+        const rows = log.length - untouched
+        const isAll = rows > 0
+        const begun = rollouts.newest.length
+        const expected = isAll ? [2, 1, 1, 3] : [0, 0, 0, 0]
+        assert.deepEqual([rows, begun, names.length, rollouts.groups.size], expected, when)
+        assert.deepEqual(boots, [first, first, first])
+        return isAll
+      },
+    })
   })
 
   suite('--wait', () => {

@@ -1,10 +1,9 @@
 // The SSH host key of a machine, as a person asks for it.
 
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
-import { readFileSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
-import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
 import { tryLock } from '../../src/lock.ts'
@@ -13,6 +12,7 @@ import { layerOf } from '../../src/roots/stored-layer.ts'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { findProgram } from '../support/packages.ts'
 import { find, makeImage, put, read, within } from '../roots/support/stored-layers.ts'
+import { killAtEachStep } from '../site/support/kill-at-each-step.ts'
 import { assertFailed, netimage, netimageJson } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 
@@ -158,24 +158,17 @@ suite('netimage site keys', () => {
 })
 
 test('a command that is killed has made the key and its row, or none of them', () => {
-  const program = join(import.meta.dirname, '../site/support/killed-command-program.ts')
-  const state = freshName()
-  const kills: boolean[] = []
-  for (let steps = 0; ; steps++) {
-    rmSync(state, { recursive: true, force: true })
-    openSiteDatabase(state).close()
-    const args = [program, String(steps), 'site', 'keys', mac, '--state', state]
-    const { signal, status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
-    const { rows, key } = rowsIn(state)
-    assert.equal(rows.length, key ? 1 : 0, `killed before step ${steps}`)
-    if (signal === null) {
-      assert.equal(status, 0, stderr)
-      assert.ok(key)
-      break
-    }
-    assert.equal(signal, 'SIGKILL')
-    kills.push(key !== undefined)
-  }
-  // It was killed before the change and after it.
-  assert.deepEqual([...new Set(kills)], [false, true])
+  killAtEachStep({
+    command: ['site', 'keys', mac],
+    prepare() {
+      const state = freshName()
+      openSiteDatabase(state).close()
+      return state
+    },
+    isDone(state, when) {
+      const { rows, key } = rowsIn(state)
+      assert.equal(rows.length, key ? 1 : 0, when)
+      return key !== undefined
+    },
+  })
 })

@@ -1,9 +1,8 @@
 // Who did what in a site, as a person asks for it.
 
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -12,6 +11,7 @@ import * as v from 'valibot'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { openSite } from '../../src/site/site.ts'
 import { candidate } from '../site/life/support/simulate.ts'
+import { killAtEachStep } from '../site/support/kill-at-each-step.ts'
 import { assertFailed, netimage, netimageJson, startNetimage } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitFor } from '../support/waiting.ts'
@@ -200,27 +200,20 @@ suite('netimage site log', () => {
 })
 
 test('a command that is killed has made its change and its row, or none of them', () => {
-  const program = join(import.meta.dirname, '../site/support/killed-command-program.ts')
-  const state = freshName()
-  const kills: boolean[] = []
-  for (let steps = 0; ; steps++) {
-    rmSync(state, { recursive: true, force: true })
-    openSiteDatabase(state).close()
-    const args = [program, String(steps), 'site', 'name', mac, 'pi1', '--state', state]
-    const { signal, status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
-    const site = openSiteToRead(state) ?? assert.fail()
-    const isNamed = site.names().get(mac) === 'pi1'
-    const { rows } = site.log({})
-    site.close()
-    assert.equal(rows.length, isNamed ? 1 : 0, `killed before step ${steps}`)
-    if (signal === null) {
-      assert.equal(status, 0, stderr)
-      assert.ok(isNamed)
-      break
-    }
-    assert.equal(signal, 'SIGKILL')
-    kills.push(isNamed)
-  }
-  // It was killed before the change and after it.
-  assert.deepEqual([...new Set(kills)], [false, true])
+  killAtEachStep({
+    command: ['site', 'name', mac, 'pi1'],
+    prepare() {
+      const state = freshName()
+      openSiteDatabase(state).close()
+      return state
+    },
+    isDone(state, when) {
+      const site = openSiteToRead(state) ?? assert.fail()
+      const isNamed = site.names().get(mac) === 'pi1'
+      const { rows } = site.log({})
+      site.close()
+      assert.equal(rows.length, isNamed ? 1 : 0, when)
+      return isNamed
+    },
+  })
 })

@@ -1,7 +1,6 @@
 // The commands with which people direct and see roll-outs, as they run them.
 
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -11,6 +10,7 @@ import { generationOf } from '../../src/site/life/life.ts'
 import { saysWhat } from '../../src/site/log/sentence.ts'
 import type { RestartCommands } from '../../src/site/rollout/rollout.ts'
 import { begunRollout } from '../serve/support/begun-rollout.ts'
+import { killAtEachStep } from '../site/support/kill-at-each-step.ts'
 import { assertFailed, netimage, netimageJson } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
@@ -192,29 +192,26 @@ suite('netimage site rollback of a group', () => {
   })
 
   test('has done all or nothing if it is killed', async (context) => {
-    const program = join(import.meta.dirname, '../site/support/killed-command-program.ts')
     const original = await begun(all)
     const server = await serveRollouts(context, original.state)
     for (const machine of all) await server.boot(machine, 'good')
     await server.close()
-    const seen = new Set<string>()
-    for (let steps = 0; ; steps++) {
-      const state = freshName()
-      cpSync(original.state, state, { recursive: true })
-      const args = [program, `${steps}`, 'site', 'rollback', group, '--state', state]
-      const { signal, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
-      const { next, rollout, log } = lookAt(state)
-      const isAll = rollout.state === 'aborted'
-      const image = isAll ? 'old' : 'new'
-      assert.deepEqual(next, [image, image, image], `killed before step ${steps}`)
-      assert.equal(log.filter((row) => row.startsWith('person')).length, isAll ? 4 : 0)
-      seen.add(`${isAll}`)
-      if (signal === null) {
-        assert.ok(isAll, stderr)
-        break
-      }
-    }
-    assert.deepEqual([...seen], ['false', 'true'])
+    killAtEachStep({
+      command: ['site', 'rollback', group],
+      prepare() {
+        const state = freshName()
+        cpSync(original.state, state, { recursive: true })
+        return state
+      },
+      isDone(state, when) {
+        const { next, rollout, log } = lookAt(state)
+        const isAll = rollout.state === 'aborted'
+        const image = isAll ? 'old' : 'new'
+        assert.deepEqual(next, [image, image, image], when)
+        assert.equal(log.filter((row) => row.startsWith('person')).length, isAll ? 4 : 0)
+        return isAll
+      },
+    })
   })
 
   test('leaves machines with the image that cannot boot another one, or are held', async (context) => {
