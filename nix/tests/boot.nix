@@ -11,27 +11,9 @@ let
   serverAddress = "192.168.1.2";
   nfsPath = "/srv/client";
 
-  client = nixpkgs.lib.nixosSystem {
-    inherit system;
-    modules = [
-      module
-      (
-        { modulesPath, ... }:
-        {
-          imports = [
-            "${modulesPath}/testing/test-instrumentation.nix"
-            "${modulesPath}/profiles/minimal.nix"
-          ];
-          netImage = {
-            nfsRoot = "${serverAddress}:${nfsPath},v3";
-            boards = [ "virtual" ];
-            boot = [ "ipxe" ];
-          };
-          networking.hostName = "client";
-          system.stateVersion = "26.05";
-        }
-      )
-    ];
+  client = import ./client.nix {
+    inherit nixpkgs system module;
+    nfsRoot = "${serverAddress}:${nfsPath},v3";
   };
   inherit (client.config.system.build) netImage toplevel;
   inherit (client.config.netImage) rootDirectoryName;

@@ -12,27 +12,10 @@ let
   pkgs = nixpkgs.legacyPackages.${system};
   address = "192.168.1.2";
 
-  client = nixpkgs.lib.nixosSystem {
-    inherit system;
-    modules = [
-      default
-      (
-        { modulesPath, ... }:
-        {
-          imports = [
-            "${modulesPath}/testing/test-instrumentation.nix"
-            "${modulesPath}/profiles/minimal.nix"
-          ];
-          netImage = {
-            nfsRoot = "${address}:/srv/client,v3";
-            boards = [ "virtual" ];
-            boot = [ "ipxe" ];
-          };
-          networking.hostName = "client";
-          system.stateVersion = "26.05";
-        }
-      )
-    ];
+  client = import ./client.nix {
+    inherit nixpkgs system;
+    module = default;
+    nfsRoot = "${address}:/srv/client,v3";
   };
   mac = "52:54:00:12:01:99";
 in
