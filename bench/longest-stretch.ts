@@ -78,24 +78,20 @@ async function openLayer(machine: string, image: RootImage, boot: string): Promi
   for (;;) {
     await indexes.prepare(image)
     const index = indexes.open(image)
-    try {
-      const { outside } = image
-      const layer = openMachineLayer({
-        ...{ state: directory, machine, boot, index },
-        image: { directory: outside, name: 'root', toplevel: '/nix/store/system' },
-      })
+    const { outside } = image
+    let layer: MachineLayer | UnreadyLayer | undefined = openMachineLayer({
+      ...{ state: directory, machine, boot, index },
+      image: { directory: outside, name: 'root', toplevel: '/nix/store/system' },
+    })
+    if (layer instanceof UnreadyLayer) {
+      await layer.makeReady(never)
+      layer = layer instanceof UnfinishedOpening ? layer.opened : undefined
+    }
+    if (layer) {
       open.set(machine, { layer, index })
       return layer.fileSystem
-    } catch (error) {
-      if (!(error instanceof UnreadyLayer)) throw error
-      await error.makeReady(never)
-      const layer = error instanceof UnfinishedOpening ? error.opened : undefined
-      if (layer) {
-        open.set(machine, { layer, index })
-        return layer.fileSystem
-      }
-      index.close()
     }
+    index.close()
   }
 }
 

@@ -110,18 +110,23 @@ export class UnfinishedOpening extends UnreadyLayer {
 }
 
 /**
- * @throws `NetimageError` `bad-state`, `in-use`; `BoundOtherwise` only for `isBound`
- * @throws `UnreadyLayer`: the layer stays locked, and the index must stay open, until it is made ready or
+ * @returns `UnreadyLayer`: the layer stays locked, and the index must stay open, until it is made ready or
  *   given up. Then the layer can be opened, or it is open already: see `UnfinishedOpening`.
+ * @throws `NetimageError` `bad-state`, `in-use`; `BoundOtherwise` only for `isBound`
  */
-export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
+export function openMachineLayer(request: MachineLayerRequest): MachineLayer | UnreadyLayer {
   const steps = openMachineLayerInSteps(request)
-  const opened = doSome(steps, atFirst)
-  if (opened) return opened.value
-  throw new UnfinishedOpening(steps)
+  try {
+    const opened = doSome(steps, atFirst)
+    return opened ? opened.value : new UnfinishedOpening(steps)
+  } catch (error) {
+    // The steps throw it, so that it undoes their transactions and closes what they have opened.
+    if (error instanceof UnreadyLayer) return error
+    throw error
+  }
 }
 
-/** As `openMachineLayer`. */
+/** As `openMachineLayer`, but throws `UnreadyLayer`. */
 export function* openMachineLayerInSteps(request: MachineLayerRequest): Steps<MachineLayer> {
   const { state, machine, index } = request
   const stored = layerOf(state, machine)

@@ -11,12 +11,11 @@ import { remember } from '../remember.ts'
 import { BoundOtherwise } from '../roots/bind.ts'
 import {
   openMachineLayer,
-  UnfinishedOpening,
   type MachineLayer,
   type MachineLayerRequest,
 } from '../roots/machine-layer.ts'
 import { UnpreparedCopies } from '../roots/prepare-copies.ts'
-import { UnreadyLayer } from '../roots/unready-layer.ts'
+import type { UnreadyLayer } from '../roots/unready-layer.ts'
 
 export interface Boots {
   /** The identifier of a boot that could not be recorded. */
@@ -26,8 +25,11 @@ export interface Boots {
 }
 
 export interface BootLayers {
-  /** @throws as `openMachineLayer` */
-  open(boots: Boots, request: Omit<MachineLayerRequest, 'boot' | 'isBound'>): MachineLayer
+  /** As `openMachineLayer`. */
+  open(
+    boots: Boots,
+    request: Omit<MachineLayerRequest, 'boot' | 'isBound'>,
+  ): MachineLayer | UnreadyLayer
   /** The layer could not be made ready for the boot. */
   fails(machine: string, boots: Boots, error: unknown): void
   /** Whether the open layer of the machine is bound for the boot. */
@@ -57,35 +59,31 @@ export function createBootLayers(onError: (error: NetimageError) => void): BootL
       const asBound = unbound.get(machine) === boot ? openAsBound(request) : undefined
       if (asBound) return asBound
       unbound.delete(machine)
+      let failure: NetimageError | undefined
       try {
-        return openMachineLayer({ ...request, boot })
-      } catch (error) {
+        const layer = openMachineLayer({ ...request, boot })
         // If the boot could not be recorded, there is no room for copies either.
-        const isForCopies = unrecorded !== undefined && error instanceof UnpreparedCopies
-        if (!isForCopies && (error instanceof UnreadyLayer || !isForRoom(error))) throw error
-        if (isForCopies) error.giveUp()
-        const noteUnbound = () => {
-          if (!isForCopies) tell(machine, asNetimageError(error))
-          remember(unbound, machine, boot)
-        }
-        let layer: MachineLayer | undefined
-        try {
-          layer = openAsBound(request)
-        } catch (opening) {
-          if (opening instanceof UnfinishedOpening) noteUnbound()
-          throw opening
-        }
-        if (!layer && unrecorded === undefined) throw error
-        if (!layer) return openMachineLayer({ ...request, boot: recorded })
-        noteUnbound()
-        return layer
+        const isForCopies = unrecorded !== undefined && layer instanceof UnpreparedCopies
+        if (!isForCopies) return layer
+        layer.giveUp()
+      } catch (error) {
+        if (!isForRoom(error)) throw error
+        failure = asNetimageError(error)
       }
+      const layer = openAsBound(request)
+      if (!layer && unrecorded === undefined) throw failure
+      if (!layer) return openMachineLayer({ ...request, boot: recorded })
+      if (failure) tell(machine, failure)
+      remember(unbound, machine, boot)
+      return layer
     },
   }
 }
 
 /** @returns undefined if the layer was last bound to other images, or is to be reset */
-function openAsBound(request: Omit<MachineLayerRequest, 'boot'>): MachineLayer | undefined {
+function openAsBound(
+  request: Omit<MachineLayerRequest, 'boot'>,
+): MachineLayer | UnreadyLayer | undefined {
   if (request.reset) return undefined
   try {
     return openMachineLayer({ ...request, isBound: true })

@@ -227,7 +227,6 @@ export function createMachines(settings: MachinesSettings): Machines {
         ...(ephemeral && { reset: unreset.has(name) ? 'now' : 'at-another-boot' }),
       })
     } catch (error) {
-      if (error instanceof UnreadyLayer) return error
       closeIndex(index)
       throw error
     }

@@ -10,6 +10,7 @@ import {
   openMachineLayer,
   UnfinishedOpening,
   type MachineLayer,
+  type MachineLayerRequest,
 } from '../../src/roots/machine-layer.ts'
 import { UnfinishedBinding } from '../../src/roots/unfinished-binding.ts'
 import { UnreadyLayer } from '../../src/roots/unready-layer.ts'
@@ -36,30 +37,21 @@ interface Stored {
 }
 
 /** @param most counts the data of the layer, so that each file is looked at */
-function open(
-  { state, image }: Stored,
-  boot: string,
-  most?: number,
-  openWith = openMachineLayer,
-): MachineLayer {
+function requestOf({ state, image }: Stored, boot: string, most?: number): MachineLayerRequest {
   const index = readImageIndex(image, join(image, 'net-image/pi'))
   const known = { directory: image, name: 'pi', toplevel: firstSystem }
-  return openWith({ state, machine, image: known, index, boot, most })
+  return { state, machine, image: known, index, boot, most }
 }
 
 /** For its first boot, all at once. */
 function openNow(stored: Stored): MachineLayer {
-  return open(stored, '1', undefined, openMachineLayerNow)
+  return openMachineLayerNow(requestOf(stored, '1'))
 }
 
-function unreadyOf(action: () => MachineLayer): UnreadyLayer {
-  try {
-    action()
-  } catch (error) {
-    if (error instanceof UnreadyLayer) return error
-    throw error
-  }
-  return assert.fail('it was opened at once')
+/** @param most counts the data of the layer, so that each file is looked at */
+function begin(stored: Stored, boot: string, most?: number): UnreadyLayer {
+  const opened = openMachineLayer(requestOf(stored, boot, most))
+  return opened instanceof UnreadyLayer ? opened : assert.fail('it was opened at once')
 }
 
 // So each piece of long work is one step, and no more is done at first than must be.
@@ -84,7 +76,7 @@ suite('a layer with very many files', () => {
   }
 
   async function openInPieces(stored: Stored): Promise<MachineLayer> {
-    const opening = unreadyOf(() => open(stored, '1'))
+    const opening = begin(stored, '1')
     assert.ok(opening instanceof UnfinishedOpening)
     await opening.makeReady(never)
     return opening.opened ?? assert.fail()
@@ -99,17 +91,17 @@ suite('a layer with very many files', () => {
 
   test('is opened in pieces, and is locked as long as it is open', async () => {
     const stored = await prepare()
-    const opening = unreadyOf(() => open(stored, '1', most))
+    const opening = begin(stored, '1', most)
     assert.ok(opening instanceof UnfinishedOpening)
     let killed: Stored | undefined
     const turns = await turnsOf(opening.makeReady(never), (turn) => {
       if (turn !== 20) return
       killed = { ...stored, state: freshName() }
       cpSync(stored.state, killed.state, { recursive: true })
-      assert.throws(() => open(stored, '1'), netimageError('in-use'))
+      assert.throws(() => begin(stored, '1'), netimageError('in-use'))
     })
     assert.ok(turns > 500, String(turns))
-    assert.throws(() => open(stored, '1'), netimageError('in-use'))
+    assert.throws(() => begin(stored, '1'), netimageError('in-use'))
     assert.equal(opening.held.disposed, false)
     await assertWhole(opening.opened ?? assert.fail())
     assert.ok(opening.held.disposed)
@@ -120,7 +112,7 @@ suite('a layer with very many files', () => {
   test('is closed and as before if the opening is ended or given up', async () => {
     const stored = await prepare()
     const ending = new AbortController()
-    const ended = unreadyOf(() => open(stored, '1', most))
+    const ended = begin(stored, '1', most)
     await assert.rejects(
       turnsOf(ended.makeReady(ending.signal), (turn) => {
         if (turn === 5) ending.abort()
@@ -128,7 +120,7 @@ suite('a layer with very many files', () => {
       { name: 'AbortError' },
     )
     assert.ok(ended.held.disposed)
-    const givenUp = unreadyOf(() => open(stored, '1', most))
+    const givenUp = begin(stored, '1', most)
     givenUp.giveUp()
     assert.ok(givenUp.held.disposed)
     await assertWhole(await openInPieces(stored))
@@ -148,7 +140,7 @@ test('a layer over an image with very many files outside the store is bound and 
     }
     const makeReady = async () => {
       rows.take()
-      const unready = unreadyOf(() => open({ state, image }, `next ${place}`))
+      const unready = begin({ state, image }, `next ${place}`)
       assert.ok(rows.take() < 2100)
       await turnsOf(unready.makeReady(never), () => assert.ok(rows.take() < 10))
       return unready

@@ -53,6 +53,7 @@ mock.method(handles, 'sync', function (this: typeof any) {
 
 const { createIndex } = await import('./support/tree-index.ts')
 const { openMachineLayer, UnfinishedOpening } = await import('../../src/roots/machine-layer.ts')
+const { UnreadyLayer } = await import('../../src/roots/unready-layer.ts')
 const { put, read } = await import('./support/stored-layers.ts')
 
 const tree = join(temporaryDirectory(), 'tree')
@@ -66,13 +67,11 @@ const above = [dirname(layer), dirname(dirname(layer)), state]
 
 /** @returns also whether the layer was open at once */
 async function open(boot: string) {
-  try {
-    return { isAtOnce: true, opened: openMachineLayer(request(boot)) }
-  } catch (error) {
-    if (!(error instanceof UnfinishedOpening)) throw error
-    await error.makeReady(new AbortController().signal)
-    return { isAtOnce: false, opened: error.opened ?? assert.fail() }
-  }
+  const opened = openMachineLayer(request(boot))
+  if (!(opened instanceof UnreadyLayer)) return { isAtOnce: true, opened }
+  assert.ok(opened instanceof UnfinishedOpening)
+  await opened.makeReady(new AbortController().signal)
+  return { isAtOnce: false, opened: opened.opened ?? assert.fail() }
 }
 
 /** The paths that were synced in threads since it was last called. */

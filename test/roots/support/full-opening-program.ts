@@ -89,10 +89,10 @@ async function isReady(unready: UnreadyLayer, request: MachineLayerRequest): Pro
 async function opens(request: MachineLayerRequest): Promise<boolean> {
   try {
     const layer = openMachineLayer(request)
+    if (layer instanceof UnreadyLayer) return await isReady(layer, request)
     await layer.close()
     return true
   } catch (error) {
-    if (error instanceof UnreadyLayer) return await isReady(error, request)
     assert.ok(error instanceof NetimageError && error.code === 'disk-full', String(error))
     return false
   }
