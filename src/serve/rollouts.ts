@@ -98,25 +98,33 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
 
   async function runOne({ rollout, machine, command }: RestartOrder): Promise<void> {
     if (signal.aborted) return
-    const now = clock()
-    const mayRun = await changeAtLast((writer) => beginCommand(writer, machine, now))
-    if (!mayRun) return
-    // Otherwise it could run twice, if the power of the server fails.
-    await database.durable()
-    if (signal.aborted) return
-    const told = tell(rollout, await restart(command, signal), machine)
-    await changeAtLast((writer) => {
-      noted(writer, [told])
-      if (!signal.aborted) endCommand(writer, machine)
+    const begun = await atLast(async () => {
+      const now = clock()
+      const begun = database.change((writer) => {
+        const { mayRun, told } = beginCommand(writer, machine, now)
+        return { mayRun, told: noted(writer, told) }
+      })
+      // Otherwise it could run twice, if the power of the server fails.
+      if (begun.mayRun) await database.durable()
+      return begun
     })
+    for (const each of begun?.told ?? []) onTold(each)
+    if (!begun?.mayRun || signal.aborted) return
+    const told = tell(rollout, await restart(command, signal), machine)
+    await atLast(() =>
+      database.change((writer) => {
+        noted(writer, [told])
+        if (!signal.aborted) endCommand(writer, machine)
+      }),
+    )
     onTold(told)
   }
 
   /** A request whose command could not be recorded would have its slot for ever. */
-  async function changeAtLast<T>(action: (writer: SiteWriter) => T): Promise<T | undefined> {
+  async function atLast<T>(action: () => T | Promise<T>): Promise<T | undefined> {
     for (let isFirst = true; ; isFirst = false) {
       try {
-        return database.change(action)
+        return await action()
       } catch (error) {
         if (isFirst) onError(asNetimageError(error))
       }
@@ -131,7 +139,7 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
       .finally(() => (working = undefined))
   }
 
-  function noted(writer: SiteWriter, told: RolloutTold[]): RolloutTold[] {
+  function noted(writer: SiteWriter, told: readonly RolloutTold[]): readonly RolloutTold[] {
     for (const each of told) writer.note(rolloutToldBy(each, Date.now()))
     return told
   }

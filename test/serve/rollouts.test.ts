@@ -128,9 +128,11 @@ suite('the roll-outs of a server', () => {
     site.sign(last, { kind: 'asks' }, 0)
     site.close(0)
     ends.resolve('has run')
-    await waitUntil('all commands have ended', () => told.length === 17 + 16)
+    await waitUntil('all commands have ended', () => told.length === 17 + 16 + 1)
     await close()
     assert.equal(ran.length, 16)
+    const says = `${last}: has not asked it to restart, because it has started again meanwhile`
+    assert.ok(told.includes(says))
   })
 
   for (const [what, change] of [
@@ -181,9 +183,16 @@ suite('the roll-outs of a server', () => {
       assert.equal(asked().get(last)?.command, 'due')
       database.change((writer) => change(writer, last))
       ends.resolve('has run')
-      await waitUntil('all commands have ended', () => told.filter(hasRun).length >= 16)
+      await waitUntil('all commands have ended', () => told.length >= 17 + 16 + 1)
       await close()
       assert.deepEqual([ran.length, errors], [16, []])
+      // The log has said that the machine is asked.
+      const why = 'because the roll-out would not ask this any more'
+      const says = `${last}: has not asked it to restart, ${why}`
+      assert.deepEqual(
+        told.filter((each) => !hasRun(each) && !each.endsWith(': asks it to restart')),
+        [says],
+      )
       // It is as if nobody had asked the machine, so it has no slot.
       assert.equal(asked().has(last), false)
       assert.equal(asked().size, 16)

@@ -20,28 +20,50 @@ interface AskedMachines {
   rollouts: Pick<SiteWriter['rollouts'], 'read' | 'asked' | 'ask'>
 }
 
+export interface BegunCommand {
+  mayRun: boolean
+  /** Why it must not run, if nobody knows it otherwise. */
+  told: readonly RolloutTold[]
+}
+
 /**
- * To be called before the command runs. It may have waited for long, so the request is taken back if the
- * roll-out would not make it any more: the machine is held, for example, or the roll-out is paused.
- *
- * @returns false if it must not run: also if the machine has started again meanwhile, or its row is broken
+ * To be called before the command runs, also again if it could not be written that it has begun. It may have
+ * waited for long, so the request is taken back if the roll-out would not make it any more: the machine is
+ * held, for example, or the roll-out is paused.
  */
-export function beginCommand(site: AskedMachines, machine: string, now: Now): boolean {
+export function beginCommand(site: AskedMachines, machine: string, now: Now): BegunCommand {
   const asked = site.rollouts.asked(machine)
-  if (asked?.command !== 'due') return false
-  const { before, ...begun } = asked
+  if (asked?.command !== 'due' && asked?.command !== 'begun') return { mayRun: false, told: [] }
+  const { before, ...request } = asked
+  const { uptime } = now
   if (!isUnanswered(site, machine, asked)) {
-    site.rollouts.ask(machine, { ...begun, uptime: now.uptime, command: 'ended' })
-    return false
+    site.rollouts.ask(machine, { ...request, uptime, command: 'ended' })
+    return notRun(asked, machine, 'it has started again meanwhile')
   }
-  const mayRun = isStillAsked(site, machine, asked, now)
-  site.rollouts.ask(machine, mayRun ? { ...begun, uptime: now.uptime, command: 'begun' } : before)
-  return mayRun
+  const isWanted = isStillAsked(site, machine, asked, now)
+  site.rollouts.ask(machine, isWanted ? { ...asked, uptime, command: 'begun' } : before)
+  return isWanted
+    ? { mayRun: true, told: [] }
+    : notRun(asked, machine, 'the roll-out would not ask this any more')
+}
+
+function notRun(asked: Asked, machine: string, why: string): BegunCommand {
+  return { mayRun: false, told: [tellOf(asked, machine, `${saysNot(asked)}, because ${why}`)] }
+}
+
+function saysNot({ kind }: Pick<Asked, 'kind'>): string {
+  return kind === 'reboot' ? 'has not asked it to restart' : 'has not switched its power'
+}
+
+function tellOf({ rollout, group }: Asked, machine: string, says: string): RolloutTold {
+  return tell({ number: rollout, group }, says, machine)
 }
 
 export function endCommand({ rollouts }: AskedMachines, machine: string): void {
   const asked = rollouts.asked(machine)
-  if (asked?.command === 'begun') rollouts.ask(machine, { ...asked, command: 'ended' })
+  if (asked?.command !== 'begun') return
+  const { before: _, ...request } = asked
+  rollouts.ask(machine, { ...request, command: 'ended' })
 }
 
 /**
@@ -56,7 +78,7 @@ export function recoverCommands(
   return [...asked].flatMap(([machine, asked]) => {
     const says = recover(site, machine, asked)
     if (says === undefined || !isUnanswered(site, machine, asked)) return []
-    return [tell({ number: asked.rollout, group: asked.group }, says, machine)]
+    return [tellOf(asked, machine, says)]
   })
 }
 
@@ -68,7 +90,7 @@ function recover(
   switch (asked.command) {
     case 'due':
       rollouts.ask(machine, before)
-      return 'has not asked it to restart, because the server ended before'
+      return `${saysNot(asked)}, because the server ended before`
     case 'begun':
       rollouts.ask(machine, { ...asked, command: 'cut off', times: asked.times - 1 })
       return 'does not know whether its command has reached the machine, because the server ended while it ran: waits until the deadline whether the machine starts again'

@@ -133,7 +133,7 @@ export interface Asked {
    * - `cut off`: the server ended while its command ran, so this time is not counted in `times`
    */
   command: 'due' | 'begun' | 'ended' | 'cut off'
-  /** Only while its command is due: when it was asked before, if it has not started again since. */
+  /** Only until its command has ended: when it was asked before, if it has not started again since. */
   before?: Omit<Asked, 'before'>
 }
 

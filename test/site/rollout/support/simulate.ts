@@ -211,7 +211,11 @@ export function simulateGroup(names: readonly string[]) {
         endCommand(writer, order.machine)
       }
     },
-    beginsCommand: ({ machine: name }: RestartOrder) => beginCommand(writer, name, site.now),
+    beginsCommand({ machine: name }: RestartOrder): boolean {
+      const { mayRun, told } = beginCommand(writer, name, site.now)
+      tellAll(told)
+      return mayRun
+    },
     /** What the command does. */
     reaches({ machine: name, kind }: RestartOrder): void {
       const one = machine(name)
