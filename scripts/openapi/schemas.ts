@@ -158,8 +158,8 @@ export const machines = v.strictObject({
 })
 
 const stands = [
-  ...(['pending', 'held', 'moved', 'broken', 'refused', 'left', 'waiting', 'next'] as const),
-  ...(['asked', 'booting', 'lost', 'good', 'bad'] as const),
+  ...(['good', 'bad', 'lost', 'booting', 'asked', 'assigned', 'pending'] as const),
+  ...(['waiting', 'held', 'refused', 'other', 'moved', 'broken'] as const),
 ] as const
 const stand = v.picklist(stands)
 
@@ -168,17 +168,15 @@ export const group = v.pipe(
     ...{ group: v.string(), rollout: count },
     state: v.picklist(['running', 'paused', 'halted', 'aborted', 'done', 'replaced']),
     reason: v.exactOptional(v.pipe(v.string(), v.description('Why it does not run.'))),
-    wave: v.exactOptional(v.pipe(count, v.description('The wave that runs, from 1.'))),
-    waves: v.exactOptional(count),
-    image: v.exactOptional(v.string()),
+    wave: v.pipe(count, v.description('The wave that runs, from 1.')),
+    waves: count,
+    image: v.string(),
     counts: v.pipe(
       v.strictObject(v.entriesFromList(stands, v.exactOptional(count))),
       v.description('Machines by how they stand.'),
     ),
-    machines: v.exactOptional(v.record(v.string(), stand)),
-    stuck: v.exactOptional(
-      v.pipe(texts, v.description('Bad machines that nothing but a person restarts.')),
-    ),
+    machines: v.record(v.string(), stand),
+    stuck: v.pipe(texts, v.description('Bad machines that nothing but a person restarts.')),
     startedAt: time,
     haltedBy: v.exactOptional(texts),
     machinesOfWaves: v.pipe(v.array(texts), v.readonly()),

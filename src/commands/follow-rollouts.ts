@@ -19,6 +19,13 @@ interface FollowSettings {
   around: Surroundings
 }
 
+/** A roll-out of which the site knows nothing more, because its group has a newer one. */
+interface Replaced extends Pick<RolloutStatus, 'group' | 'rollout'> {
+  state: 'replaced'
+}
+
+type Shown = RolloutStatus | Replaced
+
 /** How often it looks. Milliseconds. */
 const lookMs = 1000
 const eraseLine = '\r\u001B[K'
@@ -58,7 +65,7 @@ export async function followRollouts(
 
 interface Look {
   rows: LogRow[]
-  statuses: RolloutStatus[]
+  statuses: Shown[]
   newest: number
   names: ReadonlyMap<string, string>
 }
@@ -77,12 +84,12 @@ function look(state: string, followed: readonly Followed[], after: number): Look
         if (!('entry' in row) || !('rollout' in row.entry)) return []
         return numbers.has(row.entry.rollout) ? [row] : []
       }),
-      statuses: followed.map(({ group, number }): RolloutStatus => {
+      statuses: followed.map(({ group, number }): Shown => {
         const found = rollouts.newest.find((each) => each.group === group)
         if (found?.number === number) {
           return rolloutStatus(site.lifeOf, rollouts, found, uptime, names)
         }
-        return { group, rollout: number, state: 'replaced', counts: {} }
+        return { group, rollout: number, state: 'replaced' }
       }),
       newest: log.last,
       names,
@@ -92,11 +99,12 @@ function look(state: string, followed: readonly Followed[], after: number): Look
   }
 }
 
-function saysStatus(status: RolloutStatus): string {
-  const { rollout, group, state, reason } = status
-  const why = reason === undefined ? '' : `: ${reason}`
-  const stands = saysStands(status)
-  return `roll-out ${rollout} of ${group} is ${state}${why}${stands === '' ? '' : `; ${stands}`}`
+function saysStatus(status: Shown): string {
+  const { rollout, group, state } = status
+  const is = `roll-out ${rollout} of ${group} is ${state}`
+  if (!('wave' in status)) return is
+  const { reason } = status
+  return `${is}${reason === undefined ? '' : `: ${reason}`}; ${saysStands(status)}`
 }
 
 function stopped(followed: readonly Followed[]): NetimageError {

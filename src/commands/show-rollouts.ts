@@ -8,7 +8,7 @@ type Names = ReadonlyMap<string, string>
 
 /** What a person wants to know first. @param names by machine */
 export function summaryOfGroup(status: RolloutStatus, rollout: Rollout, names: Names): string[] {
-  const { group, state, reason, image = '' } = status
+  const { group, state, reason, image } = status
   const why = reason === undefined ? '' : `: ${reason}`
   return [
     `group ${group}: roll-out ${rollout.number} of image ${image.slice(0, shownDigits)} is ${state}${why}`,
@@ -19,7 +19,7 @@ export function summaryOfGroup(status: RolloutStatus, rollout: Rollout, names: N
 
 /** Also each machine. */
 export function describeGroup(status: RolloutStatus, rollout: Rollout, names: Names): string[] {
-  const { machines = {} } = status
+  const { machines } = status
   const waves = rollout.waves.flatMap((wave, at) => [
     `  wave ${at + 1}${wave.pause ? ', then a pause' : ''}`,
     ...wave.machines.map((machine) => {

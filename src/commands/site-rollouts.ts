@@ -3,7 +3,7 @@ import { Command } from '@commander-js/extra-typings'
 
 import { NetimageError } from '../errors.ts'
 import { saysBad } from '../site/rollout/halt.ts'
-import { pause, resume, type NotNow } from '../site/rollout/orders.ts'
+import { pause, resume, type NotNow } from '../site/rollout/pause-resume.ts'
 import type { Rollout } from '../site/rollout/rollout.ts'
 import { abortRollout, standsIn } from '../site/rollout/rollouts.ts'
 import type { SiteWriter } from '../site/statements.ts'
@@ -128,7 +128,7 @@ function saysWhatItGets(writer: SiteWriter, machine: string): string {
   if (!rollout || standsIn(writer, read, rollout, now).get(machine) !== 'bad') {
     return 'it gets the image of its group'
   }
-  const number = rollout.machines[machine]?.assigned?.generation
+  const number = rollout.machines[machine]?.given?.generation
   return `the image of its group is bad on it as generation ${number}, so it gets it again only if you say: netimage site good ${machine} ${number}`
 }
 

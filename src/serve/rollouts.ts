@@ -6,9 +6,9 @@ import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from '../site/database.ts'
 import type { Now } from '../site/life/life.ts'
 import { rolloutToldBy } from '../site/log/entry.ts'
-import { beginCommand, endCommand, recoverCommands } from '../site/rollout/commands.ts'
+import { beginCommand, endCommand, recoverCommands } from '../site/rollout/restart-commands.ts'
 import { tell, type RolloutTold } from '../site/rollout/rollout.ts'
-import type { RestartOrder } from '../site/rollout/rollouts.ts'
+import type { DueRestart } from '../site/rollout/rollouts.ts'
 import { knownLives, quietMs, stepOn } from '../site/rollout/step-site.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import { restartMachine } from './restart-machine.ts'
@@ -67,7 +67,7 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
     if (glance === '' || (glance === glanced && now.uptime < due)) return
     if (!isRecovered) {
       const told = database.change((writer) =>
-        noted(writer, recoverCommands(writer, writer.rollouts.read().asked)),
+        noted(writer, recoverCommands(writer, writer.rollouts.read().requests)),
       )
       isRecovered = true
       for (const each of told) onTold(each)
@@ -80,23 +80,23 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
       const isMoving = newest.some(({ state }) => state === 'running' || state === 'paused')
       due = now.uptime + (isMoving ? 0 : quietMs)
       glanced = glance
-      const { orders, told, isUnfinished } = stepOn(database, read, lives.of, now, onError)
+      const { restarts, told, isUnfinished } = stepOn(database, read, lives.of, now, onError)
       for (const each of told) onTold(each)
-      for (const order of orders) run(order)
+      for (const each of restarts) run(each)
       if (!isUnfinished) return
       await nextTurn()
     }
   }
 
-  function run(order: RestartOrder): void {
-    const work = commands(() => runOne(order)).catch((error: unknown) => {
+  function run(restart: DueRestart): void {
+    const work = commands(() => runOne(restart)).catch((error: unknown) => {
       onError(asNetimageError(error))
     })
     running.add(work)
     void work.finally(() => running.delete(work))
   }
 
-  async function runOne({ rollout, machine, command }: RestartOrder): Promise<void> {
+  async function runOne({ rollout, machine, command }: DueRestart): Promise<void> {
     if (signal.aborted) return
     const begun = await atLast(async () => {
       const now = clock()

@@ -2,14 +2,14 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 
-import type { Unanswered } from '../site/life/attempts.ts'
+import type { PortsToTry } from '../site/life/attempts.ts'
 
 /** A machine that does not answer in this time is tried again later. Milliseconds. */
 const patienceMs = 5000
 
 export interface TryPorts {
   /** Does nothing while the machine is tried already. */
-  begin: (machine: string, unanswered: Unanswered) => void
+  begin: (machine: string, toTry: PortsToTry) => void
   close(): Promise<void>
 }
 
@@ -24,7 +24,7 @@ export function createTryPorts({ addressOf, onAnswers }: TryPortsSettings): TryP
   const ending = new AbortController()
   const running = new Map<string, Promise<void>>()
 
-  async function tryAll(machine: string, { attempt, ports }: Unanswered): Promise<void> {
+  async function tryAll(machine: string, { attempt, ports }: PortsToTry): Promise<void> {
     const address = addressOf(machine)
     if (address === undefined) return
     const patience = AbortSignal.timeout(patienceMs)
@@ -34,9 +34,9 @@ export function createTryPorts({ addressOf, onAnswers }: TryPortsSettings): TryP
   }
 
   return {
-    begin(machine, unanswered) {
+    begin(machine, toTry) {
       if (running.has(machine) || ending.signal.aborted) return
-      const work = tryAll(machine, unanswered).finally(() => running.delete(machine))
+      const work = tryAll(machine, toTry).finally(() => running.delete(machine))
       running.set(machine, work)
     },
     async close() {

@@ -93,8 +93,8 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
     addressOf: (machine) => identities.addressOf(machine),
     onAnswers: (machine, attempt) => onSign(machine, { kind: 'answers', attempt }),
   })
-  const onUnanswered = tryPorts.begin
-  const site = openSite({ state, at: Date.now(), owns, onTold, onUnanswered, onError })
+  const onPortsToTry = tryPorts.begin
+  const site = openSite({ state, at: Date.now(), owns, onTold, onPortsToTry, onError })
   unfinished.defer(() => site.close(Date.now()))
   unfinished.defer(() => tryPorts.close())
   const ticking = setInterval(() => site.tick(Date.now()), tickMs)

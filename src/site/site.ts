@@ -19,9 +19,9 @@ import {
   becomeUnseen,
   see,
   tick,
-  unansweredIn,
+  portsToTryIn,
   type Sign,
-  type Unanswered,
+  type PortsToTry,
 } from './life/attempts.ts'
 import { begin, keepChange, type Choice } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
@@ -135,7 +135,7 @@ export interface SiteSettings {
    * Called at each tick for each machine that has settled, and is good once it accepts connections. The
    * caller tries this, and signs `answers`.
    */
-  onUnanswered?: (machine: string, unanswered: Unanswered) => void
+  onPortsToTry?: (machine: string, toTry: PortsToTry) => void
   /** Called once for a row of failures. */
   onError: (error: NetimageError) => void
 }
@@ -170,7 +170,7 @@ const [firstPauseMs, longestPauseMs] = [1000, 60_000]
  */
 export function openSite(settings: SiteSettings): Site {
   const { state, policy = defaultPolicy, owns = () => true, onTold, onError } = settings
-  const { onUnanswered = () => {} } = settings
+  const { onPortsToTry = () => {} } = settings
   const database = openSiteDatabase(state, timeout)
   let [uptime, last] = [database.read.uptime(), settings.at]
   const started: Now = { at: settings.at, uptime }
@@ -324,16 +324,16 @@ export function openSite(settings: SiteSettings): Site {
 
   function tickAll(): void {
     const over = new Set<string>()
-    const unanswered = new Map<string, Unanswered>()
+    const toTry = new Map<string, PortsToTry>()
     changeSoon(new Set([...waiting.machines(), ...running]), (life) => {
       const changed = tick(life, now(), policy)
       if (!runningAttempt(changed.life)) over.add(life.machine)
-      const ports = unansweredIn(changed.life, now(), policy)
-      if (ports) unanswered.set(life.machine, ports)
+      const ports = portsToTryIn(changed.life, now(), policy)
+      if (ports) toTry.set(life.machine, ports)
       return changed
     })
     if (!failing) for (const machine of over) running.delete(machine)
-    for (const [machine, each] of unanswered) onUnanswered(machine, each)
+    for (const [machine, each] of toTry) onPortsToTry(machine, each)
   }
 
   try {

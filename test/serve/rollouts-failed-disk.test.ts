@@ -45,9 +45,9 @@ async function startOnFullDisk(ran: string[]) {
 
 function commandOf(state: string): string | undefined {
   const database = openSiteDatabase(state)
-  const { asked } = database.read.rollouts()
+  const { requests } = database.read.rollouts()
   database.close()
-  return asked.get('pi1')?.command
+  return requests.get('pi1')?.command
 }
 
 test('a machine is asked to restart as soon as this can be written', async () => {

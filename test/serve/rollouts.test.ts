@@ -7,7 +7,7 @@ import { suite, test, type TestContext } from 'node:test'
 import { startRollouts, type RolloutsSettings } from '../../src/serve/rollouts.ts'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
-import { pause } from '../../src/site/rollout/orders.ts'
+import { pause } from '../../src/site/rollout/pause-resume.ts'
 import { abortRollout, beginRollout, stepRollouts } from '../../src/site/rollout/rollouts.ts'
 import { openSite } from '../../src/site/site.ts'
 import type { SiteWriter } from '../../src/site/statements.ts'
@@ -97,7 +97,7 @@ suite('the roll-outs of a server', () => {
     const killed = openSiteDatabase(state)
     killed.change((writer) => {
       const now = { at: 0, uptime: writer.uptime() }
-      assert.equal(stepRollouts(writer, now, assert.ifError).orders.length, 1)
+      assert.equal(stepRollouts(writer, now, assert.ifError).restarts.length, 1)
     })
     killed.close()
     const { told } = await start(context, state)
@@ -179,8 +179,8 @@ suite('the roll-outs of a server', () => {
       await waitUntil('so many commands run as may run at once', () => ran.length === 16)
       const last = names.find((name) => !ran.includes(name)) ?? assert.fail()
       const database = openSiteDatabase(state)
-      const asked = () => database.read.rollouts().asked
-      assert.equal(asked().get(last)?.command, 'due')
+      const requests = () => database.read.rollouts().requests
+      assert.equal(requests().get(last)?.command, 'due')
       database.change((writer) => change(writer, last))
       ends.resolve('has run')
       await waitUntil('all commands have ended', () => told.length >= 17 + 16 + 1)
@@ -194,8 +194,8 @@ suite('the roll-outs of a server', () => {
         [says],
       )
       // It is as if nobody had asked the machine, so it has no slot.
-      assert.equal(asked().has(last), false)
-      assert.equal(asked().size, 16)
+      assert.equal(requests().has(last), false)
+      assert.equal(requests().size, 16)
       database.close()
     })
   }
@@ -232,7 +232,9 @@ suite('the roll-outs of a server', () => {
     assert.match(first.errors[0] ?? '', /a row of pi1 in .* is broken/)
     await first.close()
     assert.deepEqual(nextImages(state, ['pi2']), ['new'])
-    database.exec(`UPDATE rollouts SET rollout = '{'; INSERT INTO asked VALUES ('pi2', '{')`)
+    database.exec(
+      `UPDATE rollouts SET rollout = '{'; INSERT INTO restart_requests VALUES ('pi2', '{')`,
+    )
     database.close()
     const second = await start(context, state)
     assert.match(second.errors[0] ?? '', /a row of roll-out 1 in .* is broken/)

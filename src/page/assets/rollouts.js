@@ -4,8 +4,8 @@ import { called, hashOf, imageSaid, machineHash, plural } from './text.js'
 
 /** In the order in which people want to read them, as in `site status`. */
 const stands = [
-  ...['good', 'bad', 'lost', 'booting', 'asked', 'next', 'pending'],
-  ...['waiting', 'held', 'refused', 'left', 'moved', 'broken'],
+  ...['good', 'bad', 'lost', 'booting', 'asked', 'assigned', 'pending'],
+  ...['waiting', 'held', 'refused', 'other', 'moved', 'broken'],
 ]
 
 export function createRollouts(data) {
@@ -85,7 +85,7 @@ function groupArticle(data, rollout, isOpen) {
   )
 }
 
-function waveItem(data, { group, wave, machines: standing = {} }, machines, at, isOpen) {
+function waveItem(data, { group, wave, machines: standing }, machines, at, isOpen) {
   const standOf = (machine) => (Object.hasOwn(standing, machine) ? standing[machine] : 'pending')
   const counts = new Map()
   for (const machine of machines) {

@@ -120,7 +120,7 @@ function countMachines(machines: readonly ShownMachine[]): Sample[] {
   )
 }
 
-function countStands({ group, rollout, machines = {}, machinesOfWaves }: ShownGroup): Sample[] {
+function countStands({ group, rollout, machines, machinesOfWaves }: ShownGroup): Sample[] {
   return machinesOfWaves.flatMap((names, place) => {
     const byStand = Map.groupBy(names, (name) => machines[name] ?? 'pending')
     return [...byStand].map(([state, { length }]) => ({

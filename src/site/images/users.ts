@@ -58,9 +58,9 @@ function imagesOfRollout(
   { machines }: Rollout,
   lives: ReadonlyMap<string, Life>,
 ): (readonly [machine: string, id: string])[] {
-  return Object.entries(machines).flatMap(([machine, { assigned }]) => {
+  return Object.entries(machines).flatMap(([machine, { given }]) => {
     const life = lives.get(machine)
-    const before = life && generationOf(life, assigned?.before.current)
+    const before = life && generationOf(life, given?.before.current)
     const ids = before ? [before.image, ...(before.keptImages ?? [])] : []
     return ids.map((id) => [machine, id] as const)
   })

@@ -115,12 +115,12 @@ function portsToTry(
 }
 
 /** The machine has settled, and is good once it accepts connections at these ports. */
-export interface Unanswered {
+export interface PortsToTry {
   attempt: number
   ports: readonly number[]
 }
 
-export function unansweredIn(life: Life, now: Now, byDefault: Policy): Unanswered | undefined {
+export function portsToTryIn(life: Life, now: Now, byDefault: Policy): PortsToTry | undefined {
   const attempt = runningAttempt(life)
   const generation = generationOf(life, attempt?.generation)
   if (attempt?.upFrom === undefined || !generation || attempt.unseenFrom !== undefined)

@@ -47,7 +47,7 @@ export function isToChange({ change }: PlannedMachine): boolean {
 /** Whether the roll-out is still going to give its image to the machine. */
 export function isComing({ machine }: PlannedMachine, { state, machines }: Rollout): boolean {
   if (state === 'aborted' || state === 'replaced') return false
-  return machines[machine]?.assigned === undefined
+  return machines[machine]?.given === undefined
 }
 
 export function restartOf({ reboot, power }: PlannedMachine): RestartCommands | undefined {

@@ -1,7 +1,14 @@
 /** What a step of a roll-out has changed so far, and how machines stand in it. */
 import type { Life, Now } from '../life/life.ts'
-import { tell, type Asked, type Rollout, type RolloutMachine, type RolloutTold } from './rollout.ts'
-import { standOf, type Seen, type Stand } from './stand.ts'
+import {
+  tell,
+  type RestartRequest,
+  type Rollout,
+  type RolloutMachine,
+  type RolloutTold,
+} from './rollout.ts'
+import { standOf, type Seen } from './stand.ts'
+import type { Stand } from './stands.ts'
 
 /** The machines of the site. */
 export interface Machines {
@@ -9,7 +16,7 @@ export interface Machines {
   /** Why roll-outs of the group leave the machine out. */
   leftOut: (machine: string) => Seen['leftOut']
   /** When the machine was last asked to restart, by any roll-out. */
-  askedOf: (machine: string) => Asked | undefined
+  requestOf: (machine: string) => RestartRequest | undefined
 }
 
 /** A step changes at most so many lives, so that the server does nothing else only for a moment. */
@@ -21,13 +28,13 @@ export interface Draft {
   machines: Machines
   now: Now
   lives: Map<string, Life>
-  asked: Map<string, Asked>
+  requests: Map<string, RestartRequest>
   told: RolloutTold[]
 }
 
 export function draftOf(rollout: Rollout, machines: Machines, now: Now): Draft {
   const members = new Map(Object.entries(rollout.machines))
-  return { rollout, members, machines, now, lives: new Map(), asked: new Map(), told: [] }
+  return { rollout, members, machines, now, lives: new Map(), requests: new Map(), told: [] }
 }
 
 export function isFull({ lives }: Draft): boolean {
@@ -44,15 +51,18 @@ export function seen(draft: Draft, machine: string): Seen {
     member: members.get(machine) ?? {},
     life: lives.get(machine) ?? machines.lifeOf(machine),
     leftOut: machines.leftOut(machine),
-    asked: draft.asked.get(machine) ?? askedBy(rollout, machines.askedOf(machine)),
+    request: draft.requests.get(machine) ?? requestBy(rollout, machines.requestOf(machine)),
     health: rollout.health,
     uptime: now.uptime,
   }
 }
 
 /** Each roll-out asks a machine as often as its group says, however often others did. */
-function askedBy({ number }: Rollout, asked: Asked | undefined): Asked | undefined {
-  return asked && { ...asked, times: asked.rollout === number ? asked.times : 0 }
+function requestBy(
+  { number }: Rollout,
+  request: RestartRequest | undefined,
+): RestartRequest | undefined {
+  return request && { ...request, times: request.rollout === number ? request.times : 0 }
 }
 
 export function standsOf(draft: Draft, names: Iterable<string>): Map<string, Stand> {

@@ -4,7 +4,7 @@ import { assign } from '../life/choose.ts'
 import { generationOf, withGeneration, type Generation, type Life } from '../life/life.ts'
 import { beforeOf, hasTried, takeBack } from '../life/take-back.ts'
 import { isFull, say, seen, type Draft } from './draft.ts'
-import type { Assigned, Health } from './rollout.ts'
+import type { Given, Health } from './rollout.ts'
 import { lastBooted, standOf } from './stand.ts'
 
 export function takeBackAll(draft: Draft): void {
@@ -21,15 +21,15 @@ export function takeBackAll(draft: Draft): void {
 /** @returns whether the machine was given the image, and has not tried it */
 export function takeBackOne(draft: Draft, machine: string): boolean {
   const { member, life } = seen(draft, machine)
-  const { assigned, ...rest } = member
-  if (!assigned || !isUntried(life, assigned)) return false
+  const { given, ...rest } = member
+  if (!given || !isUntried(life, given)) return false
   draft.members.set(machine, rest)
-  const back = takeBack(life, assigned.generation, assigned.before)
+  const back = takeBack(life, given.generation, given.before)
   if (back !== life) draft.lives.set(machine, back)
   return true
 }
 
-function isUntried(life: Life, { generation: number, after, before }: Assigned): boolean {
+function isUntried(life: Life, { generation: number, after, before }: Given): boolean {
   if (hasTried(life, number, after)) return false
   const verdict = generationOf(life, number)?.verdict
   // A good generation that it was to boot already is not taken from it.
@@ -40,16 +40,16 @@ function isUntried(life: Life, { generation: number, after, before }: Assigned):
 /** Notes where the image is bad, so that a machine on which a person then calls it good is given it again. */
 export function noteBad({ members, lives, machines }: Draft): void {
   for (const [machine, member] of members) {
-    const { assigned, ...rest } = member
-    if (!assigned) continue
-    const { generation } = assigned
+    const { given, ...rest } = member
+    if (!given) continue
+    const { generation } = given
     const life = lives.get(machine) ?? machines.lifeOf(machine)
     const isNoted = member.refused === generation
     if (generationOf(life, generation)?.verdict === 'bad') {
       if (!isNoted) members.set(machine, { ...member, refused: generation })
     } else if (isNoted && life.current === generation) {
       const { refused: _, ...boots } = rest
-      members.set(machine, { ...boots, assigned })
+      members.set(machine, { ...boots, given })
     }
   }
 }
@@ -79,13 +79,13 @@ function assignOne(draft: Draft, machine: string): void {
   const { number } = result.generation
   const last = lastBooted(life)
   const isToBoot = result.generation.verdict === 'good' && last?.generation !== number
-  const assigned: Assigned = {
+  const given: Given = {
     ...{ generation: number, from: now.uptime, before: beforeOf(life) },
     ...(isToBoot && { after: last?.number ?? 0 }),
   }
-  draft.members.set(machine, { ...rest, assigned })
-  const given = withPolicy(result.life, result.generation, rollout.health)
-  draft.lives.set(machine, { ...given, keep: rollout.keep })
+  draft.members.set(machine, { ...rest, given })
+  const next = withPolicy(result.life, result.generation, rollout.health)
+  draft.lives.set(machine, { ...next, keep: rollout.keep })
 }
 
 function withPolicy(life: Life, generation: Generation, { tcp, ...health }: Health): Life {

@@ -1,7 +1,7 @@
 /** When a roll-out halts, and what lets it go on. */
 import { saysMachines } from '../../says-list.ts'
 import type { Rollout, RolloutTold } from './rollout.ts'
-import type { Stand } from './stand.ts'
+import type { Stand } from './stands.ts'
 
 /**
  * How many bad machines halt it: one, until the image is good on a machine of an earlier wave. The machines of

@@ -94,7 +94,7 @@ export interface Rollout extends RolloutSettings {
 export interface RolloutMachine {
   /** What restarts this machine. By default, nobody restarts it. */
   restart?: RestartCommands
-  assigned?: Assigned
+  given?: Given
   /**
    * The generation with which the image is or was bad on the machine, so that it is not tried again until a
    * person calls it good.
@@ -103,7 +103,7 @@ export interface RolloutMachine {
 }
 
 /** What a roll-out gave to a machine. */
-export interface Assigned {
+export interface Given {
   generation: number
   /** In uptime. */
   from: number
@@ -116,7 +116,7 @@ export interface Assigned {
 }
 
 /** When a machine was last asked to restart, by any roll-out. */
-export interface Asked {
+export interface RestartRequest {
   /** The number and the group of the roll-out. */
   rollout: number
   group: string
@@ -134,7 +134,7 @@ export interface Asked {
    */
   command: 'due' | 'begun' | 'ended' | 'cut off'
   /** Only until its command has ended: when it was asked before, if it has not started again since. */
-  before?: Omit<Asked, 'before'>
+  before?: Omit<RestartRequest, 'before'>
 }
 
 /** What happened to a roll-out, or to a machine in it: a sentence for people. */

@@ -4,22 +4,23 @@ import { newLife, type Life, type Now } from '../life/life.ts'
 import { BrokenRow } from '../rows.ts'
 import type { SiteWriter } from '../statements.ts'
 import { draftOf, seen, type Machines } from './draft.ts'
-import { restartNow } from './restarts.ts'
+import { restartNow } from './request-restarts.ts'
 import {
   newRollout,
-  type Asked,
+  type RestartRequest,
   type RestartCommands,
   type Rollout,
   type RolloutSettings,
   type RolloutTold,
 } from './rollout.ts'
-import { isNot, type NotNow } from './orders.ts'
-import { standOf, type Seen, type Stand } from './stand.ts'
+import { isNot, type NotNow } from './pause-resume.ts'
+import { standOf, type Seen } from './stand.ts'
+import type { Stand } from './stands.ts'
 import type { RolloutWriter, SiteRollouts } from './statements.ts'
 import { step, takenBack } from './step.ts'
 
 /** A restart that is to be done now. */
-export interface RestartOrder {
+export interface DueRestart {
   rollout: Rollout
   machine: string
   kind: keyof RestartCommands
@@ -27,7 +28,7 @@ export interface RestartOrder {
 }
 
 export interface SteppedAll {
-  orders: readonly RestartOrder[]
+  restarts: readonly DueRestart[]
   told: readonly RolloutTold[]
   /** Whether there is more to do now. */
   isUnfinished: boolean
@@ -37,7 +38,7 @@ export interface SteppedAll {
 export interface SteppedSite {
   of: (machine: string) => Life
   keep: (life: Life) => void
-  rollouts: Pick<RolloutWriter, 'read' | 'keep' | 'ask'>
+  rollouts: Pick<RolloutWriter, 'read' | 'keep' | 'setRequest'>
 }
 
 /**
@@ -95,22 +96,22 @@ export function stepRollouts(
   onBroken: (error: NetimageError) => void,
 ): SteppedAll {
   const read = site.rollouts.read()
-  for (const error of [...read.broken, ...read.brokenAsked]) onBroken(error)
+  for (const error of [...read.broken, ...read.brokenRequests]) onBroken(error)
   const all = read.newest.map((before) => {
     const machines = machinesOf(site, read, before, onBroken)
     const { rollout, lives, requests, told, isUnfinished } = step(before, machines, now)
     for (const life of lives) site.keep(life)
     if (rollout !== before) site.rollouts.keep(rollout)
-    const orders = requests.flatMap(({ machine, asked }) => {
-      site.rollouts.ask(machine, asked)
-      const { kind } = asked
+    const restarts = [...requests].flatMap(([machine, request]) => {
+      site.rollouts.setRequest(machine, request)
+      const { kind } = request
       const command = rollout.machines[machine]?.restart?.[kind]
       return command ? [{ rollout, machine, kind, command }] : []
     })
-    return { orders, told, isUnfinished }
+    return { restarts, told, isUnfinished }
   })
   return {
-    orders: all.flatMap(({ orders }) => orders),
+    restarts: all.flatMap(({ restarts }) => restarts),
     told: all.flatMap(({ told }) => told),
     isUnfinished: all.some((each) => each.isUnfinished),
   }
@@ -139,23 +140,23 @@ export function seenIn(
 }
 
 /** Whether the roll-out that asked the machine would ask the same now. */
-export function isStillAsked(
+export function isStillWanted(
   site: Pick<SteppedSite, 'of'> & { rollouts: Pick<RolloutWriter, 'read'> },
   machine: string,
-  { rollout: number, kind, before }: Asked,
+  { rollout: number, kind, before }: RestartRequest,
   now: Now,
 ): boolean {
   const read = site.rollouts.read()
   const rollout = read.newest.find((each) => each.number === number)
   if (!rollout) return false
-  const machines = { ...machinesOf(site, read, rollout), askedOf: () => before }
+  const machines = { ...machinesOf(site, read, rollout), requestOf: () => before }
   return restartNow(draftOf(rollout, machines, now), machine) === kind
 }
 
 /** Each life is read once. */
 function machinesOf(
   { of }: Pick<SiteWriter, 'of'>,
-  { holds, groups, asked }: SiteRollouts,
+  { holds, groups, requests }: SiteRollouts,
   { group }: Rollout,
   onBroken: (error: BrokenRow) => void = () => {},
 ): Machines {
@@ -175,7 +176,7 @@ function machinesOf(
       if (groups.get(machine) !== group) return 'moved'
       return read(machine) ? undefined : 'broken'
     },
-    askedOf: (machine) => asked.get(machine),
+    requestOf: (machine) => requests.get(machine),
   }
 }
 

@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 
 import { candidateEntries, count, milliseconds, parse, policyEntries, ports } from '../rows.ts'
-import type { Asked, Rollout, RolloutMachine } from './rollout.ts'
+import type { RestartRequest, Rollout, RolloutMachine } from './rollout.ts'
 
 const command = v.pipe(v.array(v.string()), v.minLength(1))
 
@@ -33,7 +33,7 @@ const machineSchema = v.object({
   restart: v.exactOptional(
     v.object({ reboot: v.exactOptional(command), power: v.exactOptional(command) }),
   ),
-  assigned: v.exactOptional(
+  given: v.exactOptional(
     v.object({
       generation: count,
       from: milliseconds,
@@ -44,7 +44,7 @@ const machineSchema = v.object({
   refused: v.exactOptional(count),
 })
 
-const askedEntries = {
+const requestEntries = {
   rollout: count,
   group: v.string(),
   kind: v.picklist(['reboot', 'power']),
@@ -54,9 +54,9 @@ const askedEntries = {
   command: v.picklist(['due', 'begun', 'ended', 'cut off']),
 }
 
-const askedSchema = v.object({
-  ...askedEntries,
-  before: v.exactOptional(v.object(askedEntries)),
+const requestSchema = v.object({
+  ...requestEntries,
+  before: v.exactOptional(v.object(requestEntries)),
 })
 
 /** A roll-out without its machines, which have rows of their own. */
@@ -65,4 +65,4 @@ export type RolloutRow = Omit<Rollout, 'machines'>
 /** @throws an error of JSON or of the schema */
 export const readRollout = (text: unknown): RolloutRow => parse(rolloutSchema, text)
 export const readRolloutMachine = (text: unknown): RolloutMachine => parse(machineSchema, text)
-export const readAsked = (text: unknown): Asked => parse(askedSchema, text)
+export const readRequest = (text: unknown): RestartRequest => parse(requestSchema, text)

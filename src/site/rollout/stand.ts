@@ -1,39 +1,8 @@
 /** How a machine stands in a roll-out, read from its life. */
 import { generationOf, hasBooted, lastAttempt, type Attempt, type Life } from '../life/life.ts'
 import { hasTried, triesOf } from '../life/take-back.ts'
-import type { Asked, Assigned, Health, Restart, RolloutMachine } from './rollout.ts'
-
-export type Stand =
-  /**
-   * It has not been given the image, or is to be given it again: it went back because the image was bad, and
-   * then a person called the image good.
-   */
-  | 'pending'
-  /** A person left it out. */
-  | 'held'
-  /** It belongs to another group now, or to none. */
-  | 'moved'
-  /** Its rows in the site's database are broken. */
-  | 'broken'
-  /** The image was bad on it before. */
-  | 'refused'
-  /** It was given the image, and a person or the machine itself chose something else. */
-  | 'left'
-  /** It was given the image, and has not been seen since. */
-  | 'waiting'
-  /** It boots the image at its next start. */
-  | 'next'
-  /** It was asked to restart, and has not started again. */
-  | 'asked'
-  /** It tries the image. */
-  | 'booting'
-  /**
-   * It began to try the image. Then the server ended, or it asked only DHCP, and it has not been seen for
-   * long since. Or the image was good on it before, and it does not come up now.
-   */
-  | 'lost'
-  | 'good'
-  | 'bad'
+import type { Given, Health, Restart, RestartRequest, RolloutMachine } from './rollout.ts'
+import type { Stand } from './stands.ts'
 
 /** A machine of a roll-out, as it is now. */
 export interface Seen {
@@ -42,7 +11,7 @@ export interface Seen {
   /** Why roll-outs of the group leave it out. */
   leftOut: 'held' | 'moved' | 'broken' | undefined
   /** When it was last asked to restart. */
-  asked: Asked | undefined
+  request: RestartRequest | undefined
   health: Health
   /** The time in which servers ran. Milliseconds. */
   uptime: number
@@ -56,29 +25,29 @@ const unseenMs = 2 * 60_000
 
 export function standOf(seen: Seen): Stand {
   const { member, life, leftOut } = seen
-  const { assigned, refused } = member
+  const { given, refused } = member
   if (leftOut) return leftOut
-  if (!assigned) return refused === undefined ? 'pending' : 'refused'
-  const generation = generationOf(life, assigned.generation)
-  if (!generation) return 'left'
+  if (!given) return refused === undefined ? 'pending' : 'refused'
+  const generation = generationOf(life, given.generation)
+  if (!generation) return 'other'
   if (generation.verdict === 'bad') return 'bad'
   if (life.current !== generation.number) {
-    return generation.verdict === 'good' && refused === generation.number ? 'pending' : 'left'
+    return generation.verdict === 'good' && refused === generation.number ? 'pending' : 'other'
   }
-  if (generation.verdict === 'good' && hasComeUp(life, assigned)) return 'good'
+  if (generation.verdict === 'good' && hasComeUp(life, given)) return 'good'
   const attempt = lastAttempt(life)
   if (attempt?.generation === generation.number && isBooting(attempt, life)) {
     return isLost(attempt, seen) ? 'lost' : 'booting'
   }
-  if (triesOf(life, generation.number, assigned.after).at(-1)?.outcome === 'failed') return 'lost'
-  const asked = unanswered(seen)
-  if (asked && isOpen(asked, seen)) return 'asked'
-  const since = asked ? asked.uptime + unseenMs : assigned.from - unseenMs
-  return (life.lastSign ?? -Infinity) < since ? 'waiting' : 'next'
+  if (triesOf(life, generation.number, given.after).at(-1)?.outcome === 'failed') return 'lost'
+  const request = unanswered(seen)
+  if (request && isOpen(request, seen)) return 'asked'
+  const since = request ? request.uptime + unseenMs : given.from - unseenMs
+  return (life.lastSign ?? -Infinity) < since ? 'waiting' : 'assigned'
 }
 
 /** A verdict says nothing of a machine that has not booted what it was given. */
-function hasComeUp(life: Life, { generation, after }: Assigned): boolean {
+function hasComeUp(life: Life, { generation, after }: Given): boolean {
   return triesOf(life, generation, after).some(({ outcome, upFrom, bootId }) => {
     if (outcome !== 'failed') return outcome === 'good'
     // A person may have called a trial good after it failed because the machine was up too late.
@@ -89,8 +58,8 @@ function hasComeUp(life: Life, { generation, after }: Assigned): boolean {
 /** Whether the machine boots or was asked to, so that no other machine may take its place. */
 export function holdsSlot(seen: Seen): boolean {
   if (seen.leftOut) return false
-  const asked = unanswered(seen)
-  if (asked && isOpen(asked, seen)) return true
+  const request = unanswered(seen)
+  if (request && isOpen(request, seen)) return true
   const attempt = lastAttempt(seen.life)
   return attempt !== undefined && isBooting(attempt, seen.life) && !isLost(attempt, seen)
 }
@@ -98,23 +67,23 @@ export function holdsSlot(seen: Seen): boolean {
 /** With what the machine is to be asked to restart, as soon as there is a slot for it. */
 export function wantsRestart(seen: Seen): Restart | undefined {
   const { member, life, health } = seen
-  const { restart = {}, assigned } = member
-  const asked = unanswered(seen)
-  if (!assigned || (asked && isOpen(asked, seen))) return undefined
-  const wasCut = asked?.kind === 'power' && asked.command !== 'cut off'
+  const { restart = {}, given } = member
+  const request = unanswered(seen)
+  if (!given || (request && isOpen(request, seen))) return undefined
+  const wasCut = request?.kind === 'power' && request.command !== 'cut off'
   const mayCutPower = restart.power !== undefined && !wasCut
   switch (standOf(seen)) {
-    case 'next':
-      if (!restart.reboot || !bootsOther(life, assigned.generation)) return undefined
-      return (asked?.times ?? 0) < health.tries ? 'reboot' : undefined
+    case 'assigned':
+      if (!restart.reboot || !bootsOther(life, given.generation)) return undefined
+      return (request?.times ?? 0) < health.tries ? 'reboot' : undefined
     case 'lost':
       return mayCutPower ? 'power' : undefined
     case 'waiting':
       // It has gone down, and has not come back.
-      return asked && mayCutPower ? 'power' : undefined
+      return request && mayCutPower ? 'power' : undefined
     case 'bad': {
-      if (!isInBad(life, assigned)) return undefined
-      if ((asked?.times ?? 0) === 0 && restart.reboot) return 'reboot'
+      if (!isInBad(life, given)) return undefined
+      if ((request?.times ?? 0) === 0 && restart.reboot) return 'reboot'
       // A machine that told its boot id has come up too late, and runs.
       const hangs = lastAttempt(life)?.bootId === undefined
       return hangs && mayCutPower ? 'power' : undefined
@@ -127,21 +96,21 @@ export function wantsRestart(seen: Seen): Restart | undefined {
 /** Whether the machine stays in the image that is bad, and no command restarts it any more. */
 export function isStuck(seen: Seen): boolean {
   const { member, life } = seen
-  if (!member.assigned || standOf(seen) !== 'bad' || !isInBad(life, member.assigned)) return false
-  const asked = unanswered(seen)
-  return !(asked && isOpen(asked, seen)) && wantsRestart(seen) === undefined
+  if (!member.given || standOf(seen) !== 'bad' || !isInBad(life, member.given)) return false
+  const request = unanswered(seen)
+  return !(request && isOpen(request, seen)) && wantsRestart(seen) === undefined
 }
 
 /** It runs or hangs in the image that is bad, and boots something else when it starts again. */
-function isInBad(life: Life, { generation }: Assigned): boolean {
+function isInBad(life: Life, { generation }: Given): boolean {
   const attempt = lastAttempt(life)
   const isThere = attempt?.generation === generation && attempt.outcome === 'failed'
   return isThere && life.current !== generation
 }
 
 /** What the machine was asked, if it has not started again since. */
-export function unanswered({ asked, life }: Seen): Asked | undefined {
-  return asked && (lastBooted(life)?.number ?? 0) <= asked.attempt ? asked : undefined
+export function unanswered({ request, life }: Seen): RestartRequest | undefined {
+  return request && (lastBooted(life)?.number ?? 0) <= request.attempt ? request : undefined
 }
 
 /** Whether the machine runs in something else than the generation. */
@@ -155,9 +124,9 @@ export function lastBooted(life: Life): Attempt | undefined {
 }
 
 /** A machine that does not answer in this time after its command does not answer. */
-function isOpen(asked: Asked, { health, uptime }: Seen): boolean {
-  const isToEnd = asked.command === 'due' || asked.command === 'begun'
-  return isToEnd || uptime - asked.uptime < health.deadline
+function isOpen(request: RestartRequest, { health, uptime }: Seen): boolean {
+  const isToEnd = request.command === 'due' || request.command === 'begun'
+  return isToEnd || uptime - request.uptime < health.deadline
 }
 
 /**

@@ -3,8 +3,8 @@ import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 
 import { isDatabaseError } from '../../database-error.ts'
 import { messageOf, NetimageError } from '../../errors.ts'
-import { readAsked, readRollout, readRolloutMachine, type RolloutRow } from './rows.ts'
-import type { Asked, Rollout } from './rollout.ts'
+import { readRequest, readRollout, readRolloutMachine, type RolloutRow } from './rows.ts'
+import type { RestartRequest, Rollout } from './rollout.ts'
 
 export const rolloutSchema = `
   CREATE TABLE IF NOT EXISTS rollouts (
@@ -27,9 +27,9 @@ export const rolloutSchema = `
     machine TEXT PRIMARY KEY,
     name TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS asked (
+  CREATE TABLE IF NOT EXISTS restart_requests (
     machine TEXT PRIMARY KEY,
-    asked TEXT NOT NULL
+    request TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
 `
 
@@ -53,9 +53,9 @@ export interface SiteRollouts {
   /** Roll-outs with broken rows, which are left out. */
   broken: readonly NetimageError[]
   /** When each machine was last asked to restart. */
-  asked: ReadonlyMap<string, Asked>
+  requests: ReadonlyMap<string, RestartRequest>
   /** Broken rows of this. It is then as if nobody had asked the machine. */
-  brokenAsked: readonly NetimageError[]
+  brokenRequests: readonly NetimageError[]
 }
 
 export interface RolloutWriter {
@@ -65,9 +65,9 @@ export interface RolloutWriter {
   /** Of its machines, those are written that have changed since they were read. */
   keep(rollout: Rollout): void
   /** When the machine was last asked to restart. Undefined also if this row is broken. */
-  asked(machine: string): Asked | undefined
+  requestOf(machine: string): RestartRequest | undefined
   /** Replaces when the machine was last asked to restart. Undefined: it was not asked. */
-  ask(machine: string, asked: Asked | undefined): void
+  setRequest(machine: string, request: RestartRequest | undefined): void
   hold(machine: string, hold: Hold): void
   /** @returns false if the machine was not held */
   release(machine: string): boolean
@@ -78,7 +78,7 @@ export interface RolloutWriter {
 /** Of a site that nothing was rolled out in. */
 export const noRollouts: SiteRollouts = {
   ...{ newest: [], holds: new Map(), groups: new Map(), broken: [] },
-  ...{ asked: new Map(), brokenAsked: [] },
+  ...{ requests: new Map(), brokenRequests: [] },
 }
 
 /** A database that an earlier netimage made has no roll-outs. */
@@ -94,7 +94,7 @@ export function glanceAtRollouts(database: DatabaseSync): string {
 }
 
 function hasRollouts(database: DatabaseSync): boolean {
-  const table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'asked'"
+  const table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'restart_requests'"
   return database.prepare(table).get() !== undefined
 }
 
@@ -107,7 +107,7 @@ function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => 
   )
   const holds = database.prepare('SELECT machine, at, who FROM holds')
   const groups = database.prepare('SELECT machine, name FROM groups')
-  const asked = database.prepare('SELECT machine, asked FROM asked')
+  const requests = database.prepare('SELECT machine, request FROM restart_requests')
   const file = database.location() ?? ''
 
   function readOne(number: number, text: unknown): Rollout {
@@ -130,7 +130,7 @@ function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => 
 
   return () => ({
     ...newest(),
-    ...readAllAsked(file, asked.all()),
+    ...readAllRequests(file, requests.all()),
     holds: new Map(
       holds
         .all()
@@ -140,16 +140,16 @@ function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => 
   })
 }
 
-function readAllAsked(
+function readAllRequests(
   file: string,
   rows: Record<string, SQLOutputValue>[],
-): Pick<SiteRollouts, 'asked' | 'brokenAsked'> {
+): Pick<SiteRollouts, 'requests' | 'brokenRequests'> {
   const [whole, broken] = wholeOf(
     rows,
-    ({ machine, asked }) => [String(machine), readAsked(asked)] as const,
-    ({ machine }, error) => brokenAsked(file, String(machine), error),
+    ({ machine, request }) => [String(machine), readRequest(request)] as const,
+    ({ machine }, error) => brokenRequest(file, String(machine), error),
   )
-  return { asked: new Map(whole), brokenAsked: broken }
+  return { requests: new Map(whole), brokenRequests: broken }
 }
 
 /** What can be read of the rows, and what is wrong with the others. */
@@ -171,7 +171,7 @@ function wholeOf<Row, T>(
   return [whole, broken]
 }
 
-function brokenAsked(file: string, machine: string, cause: unknown): NetimageError {
+function brokenRequest(file: string, machine: string, cause: unknown): NetimageError {
   const quoted = `'${machine.replaceAll("'", "''")}'`
   const reason = messageOf(cause)
   return new NetimageError(
@@ -179,7 +179,7 @@ function brokenAsked(file: string, machine: string, cause: unknown): NetimageErr
     `the row of when ${machine} was asked to restart in ${file} is broken: ${reason}`,
     {
       ...{ cause, details: { file } },
-      hint: `Put back a copy of the file from a backup. Or let the site forget that it asked: sqlite3 ${file} "DELETE FROM asked WHERE machine = ${quoted};". Roll-outs may then ask it once more.`,
+      hint: `Put back a copy of the file from a backup. Or let the site forget that it asked: sqlite3 ${file} "DELETE FROM restart_requests WHERE machine = ${quoted};". Roll-outs may then ask it once more.`,
     },
   )
 }
@@ -212,9 +212,11 @@ export function rolloutWriter(database: DatabaseSync): RolloutWriter {
        AND number NOT IN (SELECT max(number) FROM rollouts GROUP BY name)`,
     ),
   )
-  const ask = database.prepare('INSERT OR REPLACE INTO asked VALUES (?, ?)')
-  const askedOf = database.prepare('SELECT machine, asked FROM asked WHERE machine = ?')
-  const forgetAsked = database.prepare('DELETE FROM asked WHERE machine = ?')
+  const setRequest = database.prepare('INSERT OR REPLACE INTO restart_requests VALUES (?, ?)')
+  const requestOf = database.prepare(
+    'SELECT machine, request FROM restart_requests WHERE machine = ?',
+  )
+  const forgetRequest = database.prepare('DELETE FROM restart_requests WHERE machine = ?')
   const hold = database.prepare('INSERT OR REPLACE INTO holds VALUES (?, ?, ?)')
   const release = database.prepare('DELETE FROM holds WHERE machine = ?')
   const clearGroups = database.prepare('DELETE FROM groups')
@@ -231,10 +233,10 @@ export function rolloutWriter(database: DatabaseSync): RolloutWriter {
       }
       for (const statement of forget) statement.run(row.number - keptRollouts)
     },
-    asked: (machine) => readAllAsked(file, askedOf.all(machine)).asked.get(machine),
-    ask(machine, asked) {
-      if (asked) ask.run(machine, JSON.stringify(asked))
-      else forgetAsked.run(machine)
+    requestOf: (machine) => readAllRequests(file, requestOf.all(machine)).requests.get(machine),
+    setRequest(machine, request) {
+      if (request) setRequest.run(machine, JSON.stringify(request))
+      else forgetRequest.run(machine)
     },
     hold: (machine, { at, by }) => void hold.run(machine, Math.round(at), by),
     release: (machine) => Number(release.run(machine).changes) > 0,

@@ -3,7 +3,8 @@ import type { Life } from '../life/life.ts'
 import { saysReason } from './halt.ts'
 import type { Rollout } from './rollout.ts'
 import { seenIn } from './rollouts.ts'
-import { isStuck, standOf, type Stand } from './stand.ts'
+import { isStuck, standOf } from './stand.ts'
+import { countStands, saysCounts, type Stand, type StandCounts } from './stands.ts'
 import type { SiteRollouts } from './statements.ts'
 
 export interface RolloutStatus {
@@ -12,14 +13,14 @@ export interface RolloutStatus {
   state: Rollout['state']
   reason?: string
   /** The wave that runs, from 1, and how many there are. */
-  wave?: number
-  waves?: number
-  image?: string
+  wave: number
+  waves: number
+  image: string
   /** How many machines stand in which way. */
-  counts: Partial<Record<Stand, number>>
-  machines?: Readonly<Record<string, Stand>>
+  counts: StandCounts
+  machines: Readonly<Record<string, Stand>>
   /** The machines that stay in the image that is bad, and that no command restarts any more. */
-  stuck?: readonly string[]
+  stuck: readonly string[]
 }
 
 /**
@@ -35,13 +36,12 @@ export function rolloutStatus(
 ): RolloutStatus {
   const all = [...seenIn({ of: lifeOf }, rollouts, rollout, { at: 0, uptime })]
   const stands = new Map(all.map(([machine, each]) => [machine, standOf(each)]))
-  const counts: Partial<Record<Stand, number>> = {}
-  for (const stand of stands.values()) counts[stand] = (counts[stand] ?? 0) + 1
   const { group, number, state, wave, waves, candidate } = rollout
   const reason = saysReason(rollout, names)
   return {
     ...{ group, rollout: number, state, ...(reason !== undefined && { reason }) },
-    ...{ wave: wave + 1, waves: waves.length, image: candidate.image, counts },
+    ...{ wave: wave + 1, waves: waves.length, image: candidate.image },
+    counts: countStands(stands.values()),
     machines: Object.fromEntries(stands),
     stuck: all.flatMap(([machine, each]) => (isStuck(each) ? [machine] : [])),
   }
@@ -72,14 +72,7 @@ export function groupStatuses(
   })
 }
 
-/** The order in which people want to read them. */
-const order: readonly Stand[] = [
-  ...(['good', 'bad', 'lost', 'booting', 'asked', 'next', 'pending'] as const),
-  ...(['waiting', 'held', 'refused', 'left', 'moved', 'broken'] as const),
-]
-
 /** `wave 2 of 3: 3 good, 1 booting, 2 waiting` */
 export function saysStands({ wave, waves, counts }: RolloutStatus): string {
-  const stands = order.flatMap((stand) => (counts[stand] ? [`${counts[stand]} ${stand}`] : []))
-  return wave === undefined ? '' : `wave ${wave} of ${waves}: ${stands.join(', ')}`
+  return `wave ${wave} of ${waves}: ${saysCounts(counts)}`
 }

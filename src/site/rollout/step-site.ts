@@ -64,7 +64,7 @@ function lifeIn(read: SiteDatabase['read'], machine: string): Life | BrokenRow {
   }
 }
 
-const nothing: SteppedAll = { orders: [], told: [], isUnfinished: false }
+const nothing: SteppedAll = { restarts: [], told: [], isUnfinished: false }
 
 /** A step in the transaction found more to change than the one before it. The next look finds it as well. */
 class Outdated extends Error {}
@@ -89,7 +89,7 @@ export function stepOn(
       rollouts: {
         read: () => read,
         keep: () => void (isSame = false),
-        ask: (machine) => void changed.add(machine),
+        setRequest: (machine) => void changed.add(machine),
       },
     },
     now,

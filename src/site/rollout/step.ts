@@ -6,8 +6,8 @@
 import type { Life, Now } from '../life/life.ts'
 import { draftOf, isFull, type Draft, type Machines } from './draft.ts'
 import { assignBegun, noteBad, takeBackAll, takeBackOne } from './give.ts'
-import { askForRestarts } from './restarts.ts'
-import type { Asked, Rollout, RolloutTold } from './rollout.ts'
+import { requestRestarts } from './request-restarts.ts'
+import type { RestartRequest, Rollout, RolloutTold } from './rollout.ts'
 import { endWave, haltOrGoOn } from './waves.ts'
 
 export interface Stepped {
@@ -15,15 +15,10 @@ export interface Stepped {
   /** The lives that have changed. */
   lives: readonly Life[]
   /** The machines that are to be restarted now. */
-  requests: readonly RestartRequest[]
+  requests: ReadonlyMap<string, RestartRequest>
   told: readonly RolloutTold[]
   /** Whether there is more to do now. */
   isUnfinished: boolean
-}
-
-export interface RestartRequest {
-  machine: string
-  asked: Asked
 }
 
 export function step(rollout: Rollout, machines: Machines, now: Now): Stepped {
@@ -38,7 +33,7 @@ export function step(rollout: Rollout, machines: Machines, now: Now): Stepped {
     assignBegun(draft)
     endWave(draft)
   }
-  askForRestarts(draft)
+  requestRestarts(draft)
   return finished(draft, rollout)
 }
 
@@ -50,8 +45,7 @@ export function takenBack(rollout: Rollout, machines: Machines, now: Now): Stepp
 }
 
 function finished(draft: Draft, before: Rollout): Stepped {
-  const { rollout, members, lives, told } = draft
-  const requests = [...draft.asked].map(([machine, asked]) => ({ machine, asked }))
+  const { rollout, members, lives, requests, told } = draft
   const isSame = [...members].every(([machine, member]) => before.machines[machine] === member)
   return {
     rollout: isSame ? rollout : { ...rollout, machines: Object.fromEntries(members) },

@@ -5,7 +5,8 @@ import { hasTried } from '../life/take-back.ts'
 import { say, seen, standsOf, type Draft } from './draft.ts'
 import { badIn, halted, limitOf, unhalted } from './halt.ts'
 import { tell, type Rollout } from './rollout.ts'
-import { wantsRestart, type Stand } from './stand.ts'
+import { wantsRestart } from './stand.ts'
+import { countStands, inWave, saysCounts, type Stand } from './stands.ts'
 
 /**
  * Halts when too many machines are bad. A halt that verdicts of a power cut caused ends when these are taken
@@ -35,7 +36,7 @@ function saysAgain({ state }: Rollout): string {
 /** Whether its bad verdict was taken back. Only a power cut puts what was bad on trial again. */
 function isBack(draft: Draft, machine: string): boolean {
   const { member, life, leftOut } = seen(draft, machine)
-  return !leftOut && generationOf(life, member.assigned?.generation)?.verdict === 'trial'
+  return !leftOut && generationOf(life, member.given?.generation)?.verdict === 'trial'
 }
 
 export function endWave(draft: Draft): void {
@@ -72,40 +73,33 @@ function endOf(draft: Draft, names: readonly string[]): 'ended' | 'refused' | un
   const stands = standsOf(draft, names)
   const all = [...stands.values()]
   const isBusy = [...stands].some(([machine, stand]) => {
-    if (holdsUp.has(stand)) return true
-    if (stand !== 'next' && stand !== 'waiting') return false
+    const meaning = inWave(stand)
+    if (meaning !== 'may try') return meaning === 'holds it up'
     const { member, life } = seen(draft, machine)
-    const { generation = 0, after } = member.assigned ?? {}
+    const { generation = 0, after } = member.given ?? {}
     const isTried = hasTried(life, generation, after)
-    const isComing = stand === 'next' && wantsRestart(seen(draft, machine)) !== undefined
+    const isComing = stand === 'assigned' && wantsRestart(seen(draft, machine)) !== undefined
     return isTried || isComing
   })
   if (isBusy) return undefined
   if (all.includes('good')) return 'ended'
-  if (!all.every((stand) => isOut.has(stand))) return undefined
+  if (!all.every(isOut)) return undefined
   return all.includes('refused') ? 'refused' : 'ended'
 }
 
-/** A machine that stands so is not going to try the image. */
-const isOut: ReadonlySet<Stand> = new Set([
-  ...(['held', 'moved', 'broken', 'refused', 'left'] as const),
-])
-
-const holdsUp: ReadonlySet<Stand> = new Set(['pending', 'asked', 'booting', 'lost', 'bad'] as const)
+function isOut(stand: Stand): boolean {
+  return inWave(stand) === 'is out'
+}
 
 /** After the last wave, nothing is left to protect: all machines that are there have tried. */
 function isDone(draft: Draft): boolean {
   const stands = new Set(standsOf(draft, draft.members.keys()).values())
-  const open = ['pending', 'next', 'asked', 'booting'] as const
+  const open = ['pending', 'assigned', 'asked', 'booting'] as const
   if (open.some((each) => stands.has(each))) return false
-  return stands.has('good') || stands.has('bad') || [...stands].every((stand) => isOut.has(stand))
+  return stands.has('good') || stands.has('bad') || [...stands].every(isOut)
 }
 
 function leftToDo(stands: ReadonlyMap<string, Stand>): string {
-  const shown = ['bad', 'lost', 'waiting', 'held', 'refused', 'left'] as const
-  const counts = shown.flatMap((stand) => {
-    const count = [...stands.values()].filter((each) => each === stand).length
-    return count > 0 ? [`${count} ${stand}`] : []
-  })
-  return counts.map((each) => `, ${each}`).join('')
+  const others = saysCounts(countStands([...stands.values()].filter((stand) => stand !== 'good')))
+  return others === '' ? '' : `, ${others}`
 }

@@ -1,12 +1,12 @@
 /** What a person can do about a roll-out, in the words of all who show it. */
 import { saysMachines } from '../../says-list.ts'
 import type { Rollout } from './rollout.ts'
-import type { Stand } from './stand.ts'
+import type { Stand } from './stands.ts'
 import type { RolloutStatus } from './status.ts'
 
 /** What a person can do so that it goes on. @param names by machine */
 export function whatNext(
-  { group, state, machines = {}, stuck = [] }: RolloutStatus,
+  { group, state, machines, stuck }: RolloutStatus,
   rollout: Rollout,
   names: ReadonlyMap<string, string>,
 ): string[] {
@@ -34,7 +34,7 @@ export function whatNext(
     case 'aborted':
       return ['netimage site apply begins another one']
     default: {
-      const byHand = those('next').filter((each) => !rollout.machines[each]?.restart?.reboot)
+      const byHand = those('assigned').filter((each) => !rollout.machines[each]?.restart?.reboot)
       return [
         ...stays,
         ...(byHand.length > 0 ? [`restart ${called(byHand)}: nobody else does`] : []),

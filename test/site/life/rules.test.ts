@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { unansweredIn } from '../../../src/site/life/attempts.ts'
+import { portsToTryIn } from '../../../src/site/life/attempts.ts'
 import { assign, decide, offer, rollback, type Chooser } from '../../../src/site/life/choose.ts'
 import {
   defaultPolicy,
@@ -484,17 +484,17 @@ suite('a trial with a policy of its own', () => {
     const machine = onTrial([22])
     machine.bless()
     machine.wait(1 * minutes - 1)
-    const unanswered = () => unansweredIn(machine.life, machine.now, defaultPolicy)
-    assert.equal(unanswered(), undefined)
+    const toTry = () => portsToTryIn(machine.life, machine.now, defaultPolicy)
+    assert.equal(toTry(), undefined)
     machine.wait(1)
-    assert.deepEqual(unanswered(), { attempt: 2, ports: [22] })
+    assert.deepEqual(toTry(), { attempt: 2, ports: [22] })
     assert.equal(machine.verdict(2), 'trial')
     machine.see({ kind: 'answers', attempt: 1 })
-    assert.notEqual(unanswered(), undefined)
+    assert.notEqual(toTry(), undefined)
     machine.see({ kind: 'answers', attempt: 2 })
     machine.wait(1)
     assert.equal(machine.verdict(2), 'good')
-    assert.equal(unanswered(), undefined)
+    assert.equal(toTry(), undefined)
     // Later attempts of a good generation are as those of all others.
     machine.begin()
     machine.bless()

@@ -47,7 +47,7 @@ function planned(document: object, image = imageOf('b')) {
   const groups = new Map<string, string>()
   const now = (): SiteNow => ({
     ...{ lives: machines.lives, broken: new Map(), names, uptime: machines.now.uptime },
-    rollouts: { ...rollouts, holds, groups, broken: [], asked: new Map(), brokenAsked: [] },
+    rollouts: { ...rollouts, holds, groups, broken: [], requests: new Map(), brokenRequests: [] },
     willKeep: () => () => ({ files: [], more: 0 }),
     async describe(life, number) {
       const { image = '', published } =
@@ -241,8 +241,8 @@ suite('a group with a roll-out', () => {
 
   test('needs another one if a machine has left the image since', async () => {
     const site = await applied()
-    const assigned = { generation: 2, from: 0, before: { current: 1, isChosen: true } }
-    change(site, { state: 'done', machines: { [mac(1)]: { assigned }, [mac(2)]: {} } })
+    const given = { generation: 2, from: 0, before: { current: 1, isChosen: true } }
+    change(site, { state: 'done', machines: { [mac(1)]: { given }, [mac(2)]: {} } })
     assert.equal(begins(await site.plan()), 'machines')
     site.comesUp(mac(1), candidate('b'))
     assert.equal(begins(await site.plan()), undefined)

@@ -63,11 +63,11 @@ function endOf(plan: Plan, killed: readonly Kill[]) {
   const left = [...killed]
   simulated.step = () => {
     const kill = left.shift()
-    const asked = kill === 'step' ? [] : step()
-    if (!kill) return asked
-    for (const order of asked) {
-      const hasBegun = kill !== 'due' && simulated.beginsCommand(order)
-      if (hasBegun && kill === 'done') simulated.reaches(order)
+    const restarts = kill === 'step' ? [] : step()
+    if (!kill) return restarts
+    for (const due of restarts) {
+      const hasBegun = kill !== 'due' && simulated.beginsCommand(due)
+      if (hasBegun && kill === 'done') simulated.reaches(due)
     }
     simulated.serverRestarts()
     return []
@@ -144,7 +144,7 @@ test('a step that is killed between any two writes has done nothing, and the nex
   assert.deepEqual(after.lives, ['new', 'new', 'new'])
   assert.deepEqual(after.members?.[0]?.['pi1'], {
     restart: rebooted,
-    assigned: { generation: 2, from: 0, before: { current: 1, isChosen: true } },
+    given: { generation: 2, from: 0, before: { current: 1, isChosen: true } },
   })
   dies()
   assert.deepEqual(read(), after)

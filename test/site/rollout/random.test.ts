@@ -6,7 +6,7 @@ import * as fc from 'fast-check'
 import { decide } from '../../../src/site/life/choose.ts'
 import { generationOf, lastAttempt } from '../../../src/site/life/life.ts'
 import { hasTried } from '../../../src/site/life/take-back.ts'
-import { pause, resume } from '../../../src/site/rollout/orders.ts'
+import { pause, resume } from '../../../src/site/rollout/pause-resume.ts'
 import type { RestartCommands, Rollout } from '../../../src/site/rollout/rollout.ts'
 import { lastBooted } from '../../../src/site/rollout/stand.ts'
 import { standsIn, stepRollouts } from '../../../src/site/rollout/rollouts.ts'
@@ -187,27 +187,27 @@ test('a random roll-out keeps its promises', () => {
       group.step = () => {
         const before = group.rollout
         const busy = busyIn(played)
-        const asked = step()
+        const restarts = step()
         const { rollout } = group
-        assert.ok(asked.length === 0 || before.state !== 'paused' || rollout.state !== 'paused')
-        if (asked.length > 0) {
-          const others = busy.filter((name) => !asked.some((each) => each.machine === name))
-          assert.ok(others.length + asked.length <= maxUnavailable, 'too many machines at once')
+        assert.ok(restarts.length === 0 || before.state !== 'paused' || rollout.state !== 'paused')
+        if (restarts.length > 0) {
+          const others = busy.filter((name) => !restarts.some((each) => each.machine === name))
+          assert.ok(others.length + restarts.length <= maxUnavailable, 'too many machines at once')
         }
         if (before.state === 'halted' && rollout.state !== 'halted') assertWentBack(before)
         for (let wave = before.wave; wave < rollout.wave; wave++) assertEnded(wave)
         const later = rollout.waves.slice(rollout.wave + 1).flatMap((each) => each.machines)
-        for (const name of later) assert.equal(rollout.machines[name]?.assigned, undefined)
+        for (const name of later) assert.equal(rollout.machines[name]?.given, undefined)
         for (const [name, stand] of Object.entries(group.stands())) {
           if (stand !== 'good') continue
           assert.ok(booted.has(name), `${name} is good, and has not booted`)
-          assert.equal(site.of(name).current, rollout.machines[name]?.assigned?.generation)
+          assert.equal(site.of(name).current, rollout.machines[name]?.given?.generation)
         }
         // Nothing is left to do now.
         const again = stepRollouts(writer, site.now, assert.ifError)
-        assert.deepEqual(again, { orders: [], told: [], isUnfinished: false })
+        assert.deepEqual(again, { restarts: [], told: [], isUnfinished: false })
         assert.equal(group.rollout, rollout)
-        return asked
+        return restarts
       }
 
       /** Only a power cut ends a halt without a person, and a person's pause outlives it. */
@@ -215,7 +215,7 @@ test('a random roll-out keeps its promises', () => {
         const { machines, state } = group.rollout
         const { holds } = writer.rollouts.read()
         for (const name of haltedBy) {
-          const verdict = generationOf(site.of(name), machines[name]?.assigned?.generation)?.verdict
+          const verdict = generationOf(site.of(name), machines[name]?.given?.generation)?.verdict
           assert.ok(verdict === 'bad' || (verdict === 'trial' && !holds.has(name)), name)
         }
         if (beforeHalt) assert.equal(state, beforeHalt.state)
@@ -226,10 +226,10 @@ test('a random roll-out keeps its promises', () => {
         const holds = writer.rollouts.read().holds
         const stands = group.stands()
         const isOut = (name: string) =>
-          ['held', 'refused', 'left'].includes(stands[name] ?? assert.fail())
+          ['held', 'refused', 'other'].includes(stands[name] ?? assert.fail())
         if (rollout.waves[wave]?.machines.every(isOut)) return
         const verdicts = (rollout.waves[wave]?.machines ?? []).flatMap((name) => {
-          const number = rollout.machines[name]?.assigned?.generation
+          const number = rollout.machines[name]?.given?.generation
           const life = site.of(name)
           const generation = generationOf(life, number)
           if (!generation || holds.has(name)) return []
@@ -270,7 +270,7 @@ test('a random roll-out keeps its promises', () => {
             break
           case 'good': {
             // It may have gone back from this.
-            const number = group.rollout.machines[nameAt(event.machine)]?.assigned?.generation
+            const number = group.rollout.machines[nameAt(event.machine)]?.given?.generation
             site.change(nameAt(event.machine), (life) => {
               return decide(life, number, 'good') ?? assert.fail()
             })

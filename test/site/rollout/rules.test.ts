@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { decide, rollback } from '../../../src/site/life/choose.ts'
 import { generationOf } from '../../../src/site/life/life.ts'
-import { pause, resume } from '../../../src/site/rollout/orders.ts'
+import { pause, resume } from '../../../src/site/rollout/pause-resume.ts'
 import { standsIn } from '../../../src/site/rollout/rollouts.ts'
 import { assignAllowed, candidate, minutes } from '../life/support/simulate.ts'
 import { rebooted, settings, simulateGroup, tickMs, withPower } from './support/simulate.ts'
@@ -27,7 +27,7 @@ suite('a roll-out', () => {
     const group = simulateGroup(names)
     group.begin(settings(waves))
     group.wait(30 * minutes)
-    assert.deepEqual(group.orders, [])
+    assert.deepEqual(group.restarts, [])
     assert.equal(nextImages(group), 'new old old old old old')
     group.starts('pi1')
     group.wait(5 * minutes)
@@ -51,7 +51,7 @@ suite('a roll-out', () => {
     group.wait(30 * minutes)
     assert.equal(group.rollout.state, 'done')
     assert.deepEqual(
-      group.orders.map(({ machine }) => machine),
+      group.restarts.map(({ machine }) => machine),
       names,
     )
     assert.deepEqual(group.told, [
@@ -107,10 +107,10 @@ suite('a roll-out', () => {
     const group = simulateGroup(names)
     group.begin(settings([names]), allReboot)
     group.wait(0.5 * minutes)
-    const before = group.orders.length
+    const before = group.restarts.length
     group.keep(pause(group.rollout))
     group.wait(60 * minutes)
-    assert.equal(group.orders.length, before)
+    assert.equal(group.restarts.length, before)
     group.keep(resume(group.rollout, new Map()))
     group.wait(60 * minutes)
     assert.equal(group.rollout.state, 'done')
@@ -122,10 +122,10 @@ suite('a roll-out', () => {
     group.begin(settings([['pi1'], names.slice(1)]), new Map([...allReboot, ['pi2', withPower]]))
     while (group.stands()['pi2'] !== 'booting') group.wait(tickMs)
     group.keep(pause(group.rollout))
-    const before = group.orders.length
+    const before = group.restarts.length
     group.wait(60 * minutes)
     assert.deepEqual([group.rollout.state, group.stands()['pi2']], ['paused', 'bad'])
-    assert.equal(group.orders.length, before)
+    assert.equal(group.restarts.length, before)
     group.keep(resume(group.rollout, new Map()))
     group.wait(60 * minutes)
     assert.equal(group.imageOf('pi2'), 'old')
@@ -156,7 +156,7 @@ suite('a roll-out', () => {
     group.begin(settings([['pi1', 'pi2']]), allReboot)
     group.site.change('pi2', (life) => ({ life: { ...life, current: 1 }, told: [] }))
     group.wait(60 * minutes)
-    assert.equal(group.stands()['pi2'], 'left')
+    assert.equal(group.stands()['pi2'], 'other')
     assert.equal(group.rollout.state, 'done')
     assert.equal(group.imageOf('pi2'), 'old')
   })
@@ -225,7 +225,7 @@ suite('a machine on which the image is good', () => {
       return typeof back === 'string' ? assert.fail(back) : { life: back.life, told: [] }
     })
     group.wait(5 * minutes)
-    assert.equal(group.stands()['pi1'], 'left')
+    assert.equal(group.stands()['pi1'], 'other')
     assert.equal(nextImages(group), 'old new new old old old')
   })
 
@@ -255,14 +255,14 @@ suite('a roll-out of an image that was good before', () => {
     group.begin(settings([names], { health, maxUnavailable: 6 }), allReboot)
     group.wait(1 * minutes)
     assert.ok(names.every((name) => group.imageOf(name) === 'new'))
-    const asked = group.orders.length
+    const before = group.restarts.length
     group.begin(settings([['pi1'], names.slice(1)], old), allReboot)
     assert.equal(nextImages(group), 'old new new new new new')
-    assert.equal(group.stands()['pi1'], 'next')
+    assert.equal(group.stands()['pi1'], 'assigned')
     group.wait(120 * minutes)
     assert.equal(group.rollout.state, 'done')
     assert.ok(names.every((name) => group.imageOf(name) === 'old'))
-    assert.equal(group.orders.length - asked, names.length)
+    assert.equal(group.restarts.length - before, names.length)
   })
 
   test('restarts machines that a person let go back, and that still run another one', () => {
@@ -279,7 +279,7 @@ suite('a roll-out of an image that was good before', () => {
     group.wait(60 * minutes)
     assert.deepEqual(
       names.map((name) => group.stands()[name]),
-      ['good', 'next', 'next', 'next', 'next', 'next'],
+      ['good', 'assigned', 'assigned', 'assigned', 'assigned', 'assigned'],
     )
     group.abort()
     group.wait(1 * minutes)
@@ -313,7 +313,7 @@ suite('a roll-out of an image that was good before', () => {
     const group = simulateGroup(names)
     group.begin(settings(waves, old), allReboot)
     assert.equal(group.rollout.state, 'done')
-    assert.deepEqual(group.orders, [])
+    assert.deepEqual(group.restarts, [])
   })
 
   test('holds up the next wave if a machine does not come up', () => {
@@ -332,7 +332,7 @@ suite('a roll-out of an image that was good before', () => {
     assert.equal(group.rollout.wave, 0)
     group.wait(5 * minutes)
     assert.deepEqual(
-      group.orders.map(({ kind }) => kind),
+      group.restarts.map(({ kind }) => kind),
       ['reboot', 'power'],
     )
     assert.equal(group.stands()['pi1'], 'good')
@@ -350,7 +350,7 @@ suite('a machine that is away', () => {
     assert.equal(group.rollout.state, 'done')
     assert.equal(group.told.at(-1), 'is done, 2 waiting')
     assert.equal(group.stands()['pi3'], 'waiting')
-    assert.ok(group.orders.every(({ machine }) => machine !== 'pi3' && machine !== 'pi6'))
+    assert.ok(group.restarts.every(({ machine }) => machine !== 'pi3' && machine !== 'pi6'))
     group.starts('pi3')
     assert.equal(group.stands()['pi3'], 'booting')
     group.wait(5 * minutes)
@@ -388,7 +388,7 @@ suite('a machine that is away', () => {
     group.machine('pi2').phase = 'off'
     group.wait(9.5 * minutes)
     assert.equal(group.stands()['pi2'], 'asked')
-    assert.equal(group.stands()['pi3'], 'next')
+    assert.equal(group.stands()['pi3'], 'assigned')
     group.wait(60 * minutes)
     assert.equal(group.stands()['pi2'], 'waiting')
     assert.equal(group.told.at(-1), 'is done, 1 waiting')
@@ -400,13 +400,13 @@ suite('a restart', () => {
     const group = simulateGroup(names)
     group.machine('pi1').isDeaf = true
     group.begin(settings([['pi1']]), allReboot)
-    assert.equal(group.orders.length, 1)
+    assert.equal(group.restarts.length, 1)
     group.wait(9.5 * minutes)
     assert.equal(group.stands()['pi1'], 'asked')
-    assert.equal(group.orders.length, 1)
+    assert.equal(group.restarts.length, 1)
     group.wait(60 * minutes)
-    assert.equal(group.orders.length, 3)
-    assert.equal(group.stands()['pi1'], 'next')
+    assert.equal(group.restarts.length, 3)
+    assert.equal(group.stands()['pi1'], 'assigned')
   })
 
   test('by its power is only for a machine that hangs', () => {
@@ -418,7 +418,7 @@ suite('a restart', () => {
     assert.equal(group.imageOf('pi2'), 'old')
     assert.equal(group.machine('pi2').phase, 'up')
     assert.deepEqual(
-      group.orders.filter(({ machine }) => machine === 'pi2').map(({ kind }) => kind),
+      group.restarts.filter(({ machine }) => machine === 'pi2').map(({ kind }) => kind),
       ['reboot', 'reboot', 'power'],
     )
   })
@@ -434,12 +434,12 @@ suite('a command that the end of the server keeps from running', () => {
     let lostAt: number | undefined
     let askedAgainAt: number | undefined
     group.step = () => {
-      const asked = step()
-      const power = asked.find(({ kind }) => kind === 'power')
-      if (!power) return asked
+      const restarts = step()
+      const power = restarts.find(({ kind }) => kind === 'power')
+      if (!power) return restarts
       if (lostAt !== undefined) {
         askedAgainAt = group.site.now.uptime
-        return asked
+        return restarts
       }
       lostAt = group.site.now.uptime
       if (hasBegun) assert.ok(group.beginsCommand(power))
@@ -464,9 +464,9 @@ suite('a command that the end of the server keeps from running', () => {
     const { step } = group
     let isLost = false
     group.step = () => {
-      const asked = step()
-      const [first] = asked
-      if (isLost || !first) return asked
+      const restarts = step()
+      const [first] = restarts
+      if (isLost || !first) return restarts
       isLost = true
       assert.ok(group.beginsCommand(first))
       group.reaches(first)
@@ -475,7 +475,7 @@ suite('a command that the end of the server keeps from running', () => {
     }
     group.begin(settings([['pi1']]), allReboot)
     group.wait(60 * minutes)
-    assert.equal(group.orders.length, 1)
+    assert.equal(group.restarts.length, 1)
     assert.equal(group.rollout.state, 'done')
   })
 
@@ -485,16 +485,16 @@ suite('a command that the end of the server keeps from running', () => {
     let lost = 0
     group.machine('pi1').isDeaf = true
     group.step = () => {
-      const asked = step()
-      const [first] = asked
-      if (lost === 5 || !first) return asked
+      const restarts = step()
+      const [first] = restarts
+      if (lost === 5 || !first) return restarts
       if (lost++ % 2 === 0) assert.ok(group.beginsCommand(first))
       group.serverRestarts()
       return []
     }
     group.begin(settings([['pi1']]), allReboot)
     group.wait(120 * minutes)
-    assert.equal(group.orders.length, 5 + 3)
+    assert.equal(group.restarts.length, 5 + 3)
   })
 })
 
@@ -507,7 +507,7 @@ suite('a machine that goes down because it was asked to restart', () => {
     group.wait(3 * minutes)
     assert.equal(group.stands()['pi2'], 'asked')
     assert.deepEqual(
-      group.orders.map(({ machine }) => machine),
+      group.restarts.map(({ machine }) => machine),
       ['pi1', 'pi2'],
     )
     return group
@@ -518,11 +518,11 @@ suite('a machine that goes down because it was asked to restart', () => {
     group.begin(settings([names], { candidate: candidate('newer') }), allReboot)
     group.wait(5 * minutes)
     assert.deepEqual(group.stands()['pi2'], 'asked')
-    assert.equal(group.orders.length, 2)
+    assert.equal(group.restarts.length, 2)
     group.wait(60 * minutes)
     assert.equal(group.rollout.state, 'done')
     assert.deepEqual(
-      group.orders.slice(2).map(({ machine }) => machine),
+      group.restarts.slice(2).map(({ machine }) => machine),
       names.filter((name) => name !== 'pi2'),
     )
   })
@@ -540,7 +540,7 @@ suite('a machine that goes down because it was asked to restart', () => {
     group.keep(resume(group.rollout, new Map(Object.entries(group.stands()))))
     group.wait(5 * minutes)
     assert.equal(group.stands()['pi2'], 'asked')
-    assert.equal(group.orders.length, 2)
+    assert.equal(group.restarts.length, 2)
   })
 
   test('is asked again by the next roll-out if it did not go down, as often as by the first', () => {
@@ -549,10 +549,10 @@ suite('a machine that goes down because it was asked to restart', () => {
     const all = new Map([['pi1', rebooted]])
     group.begin(settings([['pi1']]), all)
     group.wait(60 * minutes)
-    assert.equal(group.orders.length, 3)
+    assert.equal(group.restarts.length, 3)
     group.begin(settings([['pi1']], { candidate: candidate('newer') }), all)
     group.wait(60 * minutes)
-    assert.equal(group.orders.length, 6)
+    assert.equal(group.restarts.length, 6)
   })
 })
 
@@ -745,7 +745,7 @@ suite('a wave in which nobody can try the image', () => {
     group.begin(settings(byTwo), allReboot)
     group.wait(1 * minutes)
     assert.equal(group.told.at(-1), 'is done, 6 held')
-    assert.deepEqual(group.orders, [])
+    assert.deepEqual(group.restarts, [])
   })
 })
 

@@ -37,11 +37,11 @@ test('a machine on which its reboot command was in vain is told to a person afte
   simulated.machine('pi1').behaviour = 'hangs'
   simulated.begin(settings([['pi1']]), new Map([['pi1', rebooted]]))
   simulated.wait(11 * minutes)
-  assert.deepEqual(simulated.orders.length, 2)
+  assert.deepEqual(simulated.restarts.length, 2)
   assert.deepEqual(stuckIn(simulated), [])
   simulated.wait(11 * minutes)
   assert.deepEqual(stuckIn(simulated), ['pi1'])
-  assert.deepEqual(simulated.orders.length, 2)
+  assert.deepEqual(simulated.restarts.length, 2)
 })
 
 test('a machine that came up too late, and has only a power command, is told to a person', () => {
@@ -52,7 +52,7 @@ test('a machine that came up too late, and has only a power command, is told to 
   simulated.site.wait(11 * minutes)
   simulated.site.bless('pi1')
   simulated.wait(1 * minutes)
-  assert.deepEqual([simulated.stands(), simulated.orders], [{ pi1: 'bad' }, []])
+  assert.deepEqual([simulated.stands(), simulated.restarts], [{ pi1: 'bad' }, []])
   assert.deepEqual(stuckIn(simulated), ['pi1'])
 })
 

@@ -8,10 +8,14 @@ import {
   lastAttempt,
   type Life,
 } from '../../../../src/site/life/life.ts'
-import { beginCommand, endCommand, recoverCommands } from '../../../../src/site/rollout/commands.ts'
+import {
+  beginCommand,
+  endCommand,
+  recoverCommands,
+} from '../../../../src/site/rollout/restart-commands.ts'
 import { named } from '../../../../src/site/rollout/halt.ts'
 import type {
-  Asked,
+  RestartRequest,
   RestartCommands,
   Rollout,
   RolloutSettings,
@@ -22,7 +26,7 @@ import {
   beginRollout,
   standsIn,
   stepRollouts,
-  type RestartOrder,
+  type DueRestart,
 } from '../../../../src/site/rollout/rollouts.ts'
 import type { Hold, RolloutWriter } from '../../../../src/site/rollout/statements.ts'
 import { candidate, minutes, simulateSite } from '../../life/support/simulate.ts'
@@ -69,20 +73,20 @@ export const tickMs = 0.5 * minutes
 function rolloutsInMemory(): RolloutWriter {
   const newest = new Map<string, Rollout>()
   const holds = new Map<string, Hold>()
-  const asked = new Map<string, Asked>()
+  const requests = new Map<string, RestartRequest>()
   let groups: ReadonlyMap<string, string> = new Map()
   let last = 0
   return {
     read: () => ({
       ...{ newest: [...newest.values()], holds: new Map(holds), groups, broken: [] },
-      ...{ asked: new Map(asked), brokenAsked: [] },
+      ...{ requests: new Map(requests), brokenRequests: [] },
     }),
     nextNumber: () => ++last,
     keep: (rollout) => void newest.set(rollout.group, rollout),
-    asked: (machine) => asked.get(machine),
-    ask(machine, one) {
-      if (one) asked.set(machine, one)
-      else asked.delete(machine)
+    requestOf: (machine) => requests.get(machine),
+    setRequest(machine, one) {
+      if (one) requests.set(machine, one)
+      else requests.delete(machine)
     },
     hold: (machine, hold) => void holds.set(machine, hold),
     release: (machine) => holds.delete(machine),
@@ -106,7 +110,7 @@ export function simulateGroup(names: readonly string[]) {
   /** In how many ticks machines start that go down. */
   const startsIn = new Map<string, number>()
   const told: string[] = []
-  const orders: RestartOrder[] = []
+  const restarts: DueRestart[] = []
 
   for (const name of names) {
     site.change(name, (life) => {
@@ -162,7 +166,7 @@ export function simulateGroup(names: readonly string[]) {
     /** What the roll-outs have told since the beginning, without the names of groups. */
     told,
     /** All restarts that roll-outs have asked for. */
-    orders,
+    restarts,
     get rollout(): Rollout {
       return rollouts.read().newest.find((each) => each.group === group) ?? assert.fail()
     },
@@ -180,16 +184,16 @@ export function simulateGroup(names: readonly string[]) {
       return begun
     },
     /** Steps until nothing is left to do now. @returns the restarts that were asked for */
-    step: (): RestartOrder[] => {
-      const asked: RestartOrder[] = []
+    step: (): DueRestart[] => {
+      const now: DueRestart[] = []
       for (;;) {
         const all = stepRollouts(writer, site.now, assert.ifError)
         tellAll(all.told)
-        asked.push(...all.orders)
+        now.push(...all.restarts)
         if (!all.isUnfinished) break
       }
-      orders.push(...asked)
-      return asked
+      restarts.push(...now)
+      return now
     },
     /** The machine starts again. */
     starts: (name: string): void => {
@@ -204,20 +208,20 @@ export function simulateGroup(names: readonly string[]) {
       if (isTakenBack(site.of(name))) site.begin(name)
       else site.see(name, { kind: 'asks' })
     },
-    restart(asked: readonly RestartOrder[]): void {
-      for (const order of asked) {
-        if (!simulated.beginsCommand(order)) continue
-        simulated.reaches(order)
-        endCommand(writer, order.machine)
+    restart(all: readonly DueRestart[]): void {
+      for (const due of all) {
+        if (!simulated.beginsCommand(due)) continue
+        simulated.reaches(due)
+        endCommand(writer, due.machine)
       }
     },
-    beginsCommand({ machine: name }: RestartOrder): boolean {
+    beginsCommand({ machine: name }: DueRestart): boolean {
       const { mayRun, told } = beginCommand(writer, name, site.now)
       tellAll(told)
       return mayRun
     },
     /** What the command does. */
-    reaches({ machine: name, kind }: RestartOrder): void {
+    reaches({ machine: name, kind }: DueRestart): void {
       const one = machine(name)
       const { phase, isDeaf, slowTicks = 0 } = one
       if (phase === 'off') return
@@ -230,7 +234,7 @@ export function simulateGroup(names: readonly string[]) {
     },
     serverRestarts(): void {
       site.serverRestarts()
-      tellAll(recoverCommands(writer, rollouts.read().asked))
+      tellAll(recoverCommands(writer, rollouts.read().requests))
     },
     /** Time passes, with everything that the machines and the server do in it. */
     wait(milliseconds: number): void {

@@ -1,9 +1,9 @@
-/** What people order of a roll-out, besides to abort it: see rollouts.ts. The next step does it. */
+/** A person pauses a roll-out, or lets it go on. To abort it: see rollouts.ts. */
 import type { Rollout } from './rollout.ts'
 import { badIn, limitOf, running } from './halt.ts'
-import type { Stand } from './stand.ts'
+import type { Stand } from './stands.ts'
 
-/** Why an order cannot be followed, as the end of a sentence that begins with the roll-out. */
+/** Why it cannot be done, as the end of a sentence that begins with the roll-out. */
 export interface NotNow {
   why: string
   /** The machines that are the reason for it. */

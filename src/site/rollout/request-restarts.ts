@@ -1,22 +1,23 @@
-/** Decides which machines are asked to restart, and how. What becomes of that: see commands.ts. */
+/** Decides which machines are asked to restart, and how. What becomes of that: see restart-commands.ts. */
 import { say, seen, standsOf, type Draft } from './draft.ts'
-import type { Asked, Restart, Rollout } from './rollout.ts'
-import { holdsSlot, lastBooted, standOf, unanswered, wantsRestart, type Stand } from './stand.ts'
+import type { RestartRequest, Restart, Rollout } from './rollout.ts'
+import { holdsSlot, lastBooted, standOf, unanswered, wantsRestart } from './stand.ts'
+import type { Stand } from './stands.ts'
 
 /** Asks machines to restart while there are slots. Those that hang come first. */
-export function askForRestarts(draft: Draft): void {
+export function requestRestarts(draft: Draft): void {
   const { rollout, members } = draft
   const names = [...members.keys()]
   const stands = standsOf(draft, names)
   const hanging = names.filter((each) => isHanging(stands.get(each)))
-  const others = names.filter((each) => stands.get(each) === 'next')
+  const others = names.filter((each) => stands.get(each) === 'assigned')
   // A machine that boots something else is asked when it is up.
   const busy = new Set(names.filter((each) => holdsSlot(seen(draft, each))))
   for (const machine of [...hanging, ...others]) {
     if (busy.size >= rollout.maxUnavailable) return
     const kind = restartNow(draft, machine)
     if (!kind || busy.has(machine)) continue
-    draft.asked.set(machine, newAsked(draft, machine, kind))
+    draft.requests.set(machine, newRequest(draft, machine, kind))
     say(draft, kind === 'reboot' ? 'asks it to restart' : 'switches its power', machine)
     busy.add(machine)
   }
@@ -33,7 +34,7 @@ function mayGoOn({ state }: Rollout): boolean {
   return state === 'running' || state === 'done'
 }
 
-function newAsked(draft: Draft, machine: string, kind: Restart): Asked {
+function newRequest(draft: Draft, machine: string, kind: Restart): RestartRequest {
   const { number, group } = draft.rollout
   const last = unanswered(seen(draft, machine))
   return {
