@@ -28,10 +28,10 @@ export interface KnownMachine {
 
 /** As `KnownMachine`, with what tells that it has changed. */
 interface Known extends KnownMachine {
-  glance: string
+  fingerprint: string
 }
 
-/** Changes that no glance and no row of the log shows are found after this time. Milliseconds. */
+/** Changes that no fingerprint and no row of the log shows are found after this time. Milliseconds. */
 const allMs = 30_000
 /** So many lives are read in one turn of the event loop. */
 const inOneTurn = 20
@@ -61,20 +61,20 @@ export function createReadSite(
     const isAll = now() - allFrom >= allMs || rows.length >= mostRows
     if (isAll) allFrom = now()
     const touched = new Set(rows.flatMap((row) => ('machine' in row ? row.machine : [])))
-    const glances = reader.glances()
+    const fingerprints = reader.lifeFingerprints()
     const { groups, holds } = rollouts
     const machines = new Map<string, Known>()
     let count = 0
-    for (const machine of new Set([...glances.keys(), ...names.keys(), ...groups.keys()])) {
-      const glance = glances.get(machine) ?? ''
+    for (const machine of new Set([...fingerprints.keys(), ...names.keys(), ...groups.keys()])) {
+      const fingerprint = fingerprints.get(machine) ?? ''
       const before = known.get(machine)
-      if (before?.glance === glance && !isAll && !touched.has(machine)) {
+      if (before?.fingerprint === fingerprint && !isAll && !touched.has(machine)) {
         machines.set(machine, before)
         continue
       }
       if (count++ % inOneTurn === 0) await nextPiece()
-      const life = glance === '' ? newLife(machine) : lifeIn(reader, machine)
-      machines.set(machine, { glance, life, ...seenAt(life, uptime, before) })
+      const life = fingerprint === '' ? newLife(machine) : lifeIn(reader, machine)
+      machines.set(machine, { fingerprint, life, ...seenAt(life, uptime, before) })
     }
     known = machines
     return { names, uptime, groups, holds, rollouts, machines, log: last }

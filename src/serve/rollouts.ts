@@ -49,7 +49,7 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
   let countedAt = performance.now()
   const lives = knownLives(database.read, signal)
   /** What the last look saw, and when a look is due in any case. */
-  let [glanced, due] = ['', -Infinity]
+  let [seen, due] = ['', -Infinity]
   let working: Promise<void> | undefined
   /** Whether it is known what became of the commands of the servers before. */
   let isRecovered = false
@@ -63,8 +63,8 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
 
   async function goOn(): Promise<void> {
     const now = clock()
-    const glance = database.read.glance()
-    if (glance === '' || (glance === glanced && now.uptime < due)) return
+    const fingerprint = database.read.rolloutFingerprint()
+    if (fingerprint === '' || (fingerprint === seen && now.uptime < due)) return
     if (!isRecovered) {
       const told = database.change((writer) =>
         noted(writer, recoverCommands(writer, writer.rollouts.read().requests)),
@@ -79,7 +79,7 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
       if (signal.aborted) return
       const isMoving = newest.some(({ state }) => state === 'running' || state === 'paused')
       due = now.uptime + (isMoving ? 0 : quietMs)
-      glanced = glance
+      seen = fingerprint
       const { restarts, told, isUnfinished } = stepOn(database, read, lives.of, now, onError)
       for (const each of told) onTold(each)
       for (const each of restarts) run(each)

@@ -26,18 +26,11 @@ import {
   writeTimeout,
 } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
+import { copyToMemory } from './copy-to-memory.ts'
 import { hostKeySchema } from './host-key/rows.ts'
 import { logSchema, readLog, type FoundInLog, type LogQuery } from './log/rows.ts'
 import { rolloutSchema } from './rollout/statements.ts'
-import {
-  copyOf,
-  glancesIn,
-  readerOf,
-  writerOf,
-  type SiteCopy,
-  type SiteReader,
-  type SiteWriter,
-} from './statements.ts'
+import { readerOf, writerOf, type SiteReader, type SiteWriter } from './statements.ts'
 
 const format = 1
 const schema = `
@@ -90,7 +83,7 @@ export interface SiteDatabase {
   change<T>(action: (writer: SiteWriter) => T, waitMs?: number): T
   /** Resolves once everything that was changed before is on the disk. @throws `NetimageError` */
   durable(): Promise<void>
-  read: Omit<SiteReader, 'close'>
+  read: SiteReader
   close(): void
 }
 
@@ -111,8 +104,8 @@ export function siteFile(state: string): string {
 export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDatabase {
   const file = siteFile(state)
   let connection: Connection | undefined
-  /** What was read while the disk was full. */
-  let copy: SiteCopy | undefined
+  /** What was in the database while the disk was full. */
+  let copy: SiteReader | undefined
 
   function connect(): Connection {
     connection ??= explain(file, 'open the site', () => openConnection(state, file, timeout))
@@ -124,25 +117,18 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
     connect()
   } catch (error) {
     if (!(error instanceof NetimageError && error.code === 'disk-full')) throw error
-    copy = explain(file, 'read the site', () => readWithoutRoom(file, copyOf))
+    const rows = explain(file, 'read the site', () =>
+      readWithoutRoom(file, (database) => copyToMemory(database, ['log'])),
+    )
+    copy = rows && readerOf(rows, file)
     if (!copy) {
       const noRoom = 'Make room on that disk, or name another directory with --state.'
       throw explained(error, error.message, {}, noRoom)
     }
   }
-  const now = () => copy ?? connect().read
   let sync: Promise<void> | undefined
   return {
-    read: {
-      lives: (onBroken, wanted) => now().lives(onBroken, wanted),
-      lifeOf: (machine) => now().lifeOf(machine),
-      glanceAt: (machine) => now().glanceAt(machine),
-      names: () => now().names(),
-      hostKeyOf: (machine) => now().hostKeyOf(machine),
-      uptime: () => now().uptime(),
-      rollouts: () => now().rollouts(),
-      glance: () => now().glance(),
-    },
+    read: explainedReader(file, () => copy ?? connect().read),
     change(action, waitMs = timeout) {
       const { database, write } = connect()
       return explain(file, 'change the site', () =>
@@ -194,16 +180,14 @@ function openConnection(state: string, file: string, timeout: number): Connectio
   const log = openSync(`${file}-wal`, 'r')
   unfinished.defer(() => closeSync(log))
   syncDirectory(state)
-  const read = explainedReader(file, readerOf(database))
-  const write = writerOf(database, readerOf(database))
+  const [read, write] = [readerOf(database, file), writerOf(database, file)]
   const opened = unfinished.move()
   return { database, log, read, write, close: () => opened.dispose() }
 }
 
 export interface OpenToRead extends SiteReader {
   log: (query: LogQuery) => FoundInLog
-  /** What `glanceAt` gives, for all machines. */
-  glances: () => ReadonlyMap<string, string>
+  close: () => void
 }
 
 /** @returns undefined if there is no site yet. @throws `NetimageError` */
@@ -220,10 +204,11 @@ export function openSiteToRead(state: string): OpenToRead | undefined {
       database.close()
       return undefined
     }
+    const reader = readerOf(database, file)
     return {
-      ...explainedReader(file, readerOf(database)),
+      ...explainedReader(file, () => reader),
       log: (query) => explain(file, 'read the log', () => readLog(database, query)),
-      glances: () => explain(file, 'read the site', () => glancesIn(database)),
+      close: () => database.close(),
     }
   })
 }
@@ -283,18 +268,20 @@ function inTransaction<T>(database: DatabaseSync, waits: Waits, action: () => T)
   }
 }
 
-function explainedReader(file: string, reader: SiteReader): SiteReader {
-  const read = <T>(action: () => T) => explain(file, 'read the site', action)
+/** @param now gives what is to be read from at the time of a call */
+function explainedReader(file: string, now: () => SiteReader): SiteReader {
+  const read = <T>(action: (reader: SiteReader) => T) =>
+    explain(file, 'read the site', () => action(now()))
   return {
-    lives: (onBroken, wanted) => read(() => reader.lives(onBroken, wanted)),
-    lifeOf: (machine) => read(() => reader.lifeOf(machine)),
-    glanceAt: (machine) => read(() => reader.glanceAt(machine)),
-    names: () => read(reader.names),
-    hostKeyOf: (machine) => read(() => reader.hostKeyOf(machine)),
-    uptime: () => read(reader.uptime),
-    rollouts: () => read(reader.rollouts),
-    glance: () => read(reader.glance),
-    close: reader.close,
+    lives: (onBroken, wanted) => read((reader) => reader.lives(onBroken, wanted)),
+    lifeOf: (machine) => read((reader) => reader.lifeOf(machine)),
+    lifeFingerprint: (machine) => read((reader) => reader.lifeFingerprint(machine)),
+    lifeFingerprints: () => read((reader) => reader.lifeFingerprints()),
+    names: () => read((reader) => reader.names()),
+    hostKeyOf: (machine) => read((reader) => reader.hostKeyOf(machine)),
+    uptime: () => read((reader) => reader.uptime()),
+    rollouts: () => read((reader) => reader.rollouts()),
+    rolloutFingerprint: () => read((reader) => reader.rolloutFingerprint()),
   }
 }
 

@@ -5,11 +5,11 @@ import { isDatabaseError } from '../database-error.ts'
 import type { Lives } from './life/begin.ts'
 import { newLife, type Life } from './life/life.ts'
 import type { HostKey } from './host-key/open-ssh.ts'
-import { parseHostKey, readHostKeys } from './host-key/rows.ts'
+import { hostKeyReader } from './host-key/rows.ts'
 import { logWriter, type NoteInLog } from './log/rows.ts'
 import {
-  glanceAtRollouts,
-  rolloutsIn,
+  rolloutFingerprinter,
+  rolloutReader,
   rolloutWriter,
   type RolloutWriter,
   type SiteRollouts,
@@ -32,7 +32,9 @@ export interface SiteReader {
    * Another text than before, if the machine has given a sign, or boots something else next. It can be the
    * same after other changes. Costs little.
    */
-  glanceAt: (machine: string) => string
+  lifeFingerprint: (machine: string) => string
+  /** By machine. */
+  lifeFingerprints: () => ReadonlyMap<string, string>
   /** Names by machine. */
   names: () => ReadonlyMap<string, string>
   /** The key that the site made for the machine. @throws `NetimageError` `bad-state` if its row is broken */
@@ -40,8 +42,7 @@ export interface SiteReader {
   uptime: () => number
   rollouts: () => SiteRollouts
   /** Another text than before, if a roll-out has changed in more than its machines. */
-  glance: () => string
-  close: () => void
+  rolloutFingerprint: () => string
 }
 
 export interface SiteWriter extends Lives {
@@ -58,7 +59,8 @@ export interface SiteWriter extends Lives {
   rollouts: RolloutWriter
 }
 
-export function readerOf(database: DatabaseSync): SiteReader {
+/** @param file the name of the database, for errors */
+export function readerOf(database: DatabaseSync, file: string): SiteReader {
   const machines = database.prepare('SELECT machine, life FROM machines ORDER BY machine')
   const machine = database.prepare('SELECT life FROM machines WHERE machine = ?')
   const generations = database.prepare(
@@ -70,7 +72,8 @@ export function readerOf(database: DatabaseSync): SiteReader {
   const names = database.prepare('SELECT name, machine FROM names')
   const uptime = database.prepare('SELECT uptime FROM site')
 
-  const file = database.location() ?? ''
+  const rollouts = rolloutReader(database, file)
+
   function read(name: string, row: unknown): Life {
     try {
       return {
@@ -116,17 +119,19 @@ export function readerOf(database: DatabaseSync): SiteReader {
         const row = machine.get(name)
         return row ? read(name, row['life']) : newLife(name)
       }),
-    glanceAt: (name) => String(machine.get(name)?.['life'] ?? ''),
+    lifeFingerprint: (name) => String(machine.get(name)?.['life'] ?? ''),
+    lifeFingerprints: () =>
+      new Map(machines.all().map(({ machine, life }) => [String(machine), String(life)])),
     names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
-    hostKeyOf: (name) => parseHostKey(file, name, readHostKeys(database, name).get(name)),
+    hostKeyOf: hostKeyReader(database, file),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
-    rollouts: () => atOneMoment(() => rolloutsIn(database)),
-    glance: () => glanceAtRollouts(database),
-    close: () => database.close(),
+    rollouts: () => atOneMoment(rollouts),
+    rolloutFingerprint: rolloutFingerprinter(database),
   }
 }
 
-export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter {
+export function writerOf(database: DatabaseSync, file: string): SiteWriter {
+  const reader = readerOf(database, file)
   // These conditions are as the indexes have them, so no row is read that is not wanted.
   const ran = database.prepare(
     "SELECT count(*) AS machines FROM machines WHERE life ->> 'lastSign' >= ?",
@@ -187,7 +192,7 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
     },
     setHostKey: (machine, privateKey) => void setHostKey.run(machine, privateKey),
     note: logWriter(database),
-    rollouts: rolloutWriter(database),
+    rollouts: rolloutWriter(database, file),
   }
 }
 
@@ -215,43 +220,5 @@ function listWriter(
       set.run(machine, each.number, JSON.stringify(each))
       stored.add(each)
     }
-  }
-}
-
-/** See `SiteReader.glanceAt`. */
-export function glancesIn(database: DatabaseSync): Map<string, string> {
-  const rows = database.prepare('SELECT machine, life FROM machines ORDER BY machine').all()
-  return new Map(rows.map(({ machine, life }) => [String(machine), String(life)]))
-}
-
-export type SiteCopy = Omit<SiteReader, 'close'>
-
-/** Reads everything. */
-export function copyOf(database: DatabaseSync): SiteCopy {
-  const reader = readerOf(database)
-  const broken = new Map<string, BrokenRow>()
-  const all = reader.lives((error) => broken.set(error.machine, error))
-  const lives = new Map(all.map((life) => [life.machine, life]))
-  const [names, uptime] = [reader.names(), reader.uptime()]
-  const [rollouts, glance] = [reader.rollouts(), reader.glance()]
-  const hostKeys = readHostKeys(database)
-  const file = database.location() ?? ''
-  return {
-    lives(onBroken, wanted = () => true) {
-      for (const error of broken.values()) if (wanted(error.machine)) onBroken(error)
-      return [...lives.values()].filter(({ machine }) => wanted(machine))
-    },
-    lifeOf(machine) {
-      const error = broken.get(machine)
-      if (error) throw error
-      return lives.get(machine) ?? newLife(machine)
-    },
-    // Nothing changes in the copy.
-    glanceAt: () => '',
-    names: () => names,
-    hostKeyOf: (machine) => parseHostKey(file, machine, hostKeys.get(machine)),
-    uptime: () => uptime,
-    rollouts: () => rollouts,
-    glance: () => glance,
   }
 }

@@ -146,15 +146,6 @@ suite('netimage site keys', () => {
     assert.match(hint ?? '', /DELETE FROM host_keys WHERE machine = 'dc:a6:32:01:02:03'/)
     assert.doesNotMatch(run.stdout + run.stderr, /secret|PRIVATE/)
   })
-
-  test('reads a site of an earlier version, which has no keys', async () => {
-    const { state } = fresh()
-    openSiteDatabase(state).close()
-    const database = new DatabaseSync(siteFile(state))
-    database.exec('DROP TABLE host_keys')
-    database.close()
-    assert.equal(rowsIn(state).key, undefined)
-  })
 })
 
 test('a command that is killed has made the key and its row, or none of them', () => {

@@ -240,15 +240,4 @@ suite('the roll-outs of a server', () => {
     assert.match(second.errors[0] ?? '', /a row of roll-out 1 in .* is broken/)
     assert.match(second.errors[1] ?? '', /the row of when pi2 was asked .* is broken/)
   })
-
-  test('finds nothing in the database of an earlier netimage', async (context) => {
-    const state = await begunRollout(freshName(), ['pi1'])
-    const database = new DatabaseSync(siteFile(state))
-    for (const table of ['rollouts', 'rollout_machines', 'holds', 'groups']) {
-      database.exec(`DROP TABLE ${table}`)
-    }
-    database.close()
-    const { told, errors } = await start(context, state)
-    assert.deepEqual([told, errors], [[], []])
-  })
 })

@@ -11,26 +11,21 @@ export const hostKeySchema = `
   ) STRICT, WITHOUT ROWID;
 `
 
-/** By machine, the texts of the rows. @param machine default: all machines */
-export function readHostKeys(database: DatabaseSync, machine?: string): Map<string, string> {
-  const isThere = database
-    .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'host_keys'")
-    .get()
-  // An earlier version made the database, and nothing has written to it since.
-  if (!isThere) return new Map()
-  const rows = database
-    .prepare('SELECT machine, private_key FROM host_keys WHERE ?1 IS NULL OR machine = ?1')
-    .all(machine ?? null)
-  return new Map(rows.map((row) => [String(row['machine']), String(row['private_key'])]))
-}
-
-/** @param file the database @throws `NetimageError` `bad-state`, which does not show the key */
-export function parseHostKey(
+/**
+ * @param file the name of the database, for errors
+ * @returns a function that throws `NetimageError` `bad-state`, which does not show the key
+ */
+export function hostKeyReader(
+  database: DatabaseSync,
   file: string,
-  machine: string,
-  privateKey: string | undefined,
-): HostKey | undefined {
-  if (privateKey === undefined) return undefined
+): (machine: string) => HostKey | undefined {
+  const keys = database.prepare('SELECT private_key FROM host_keys WHERE machine = ?')
+  return (machine) => {
+    const row = keys.get(machine)
+    return row && parseHostKey(file, machine, String(row['private_key']))
+  }
+}
+function parseHostKey(file: string, machine: string, privateKey: string): HostKey {
   const publicKey = publicKeyIn(privateKey)
   if (publicKey) return { privateKey, publicKey }
   const quoted = `'${machine.replaceAll("'", "''")}'`

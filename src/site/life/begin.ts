@@ -165,10 +165,7 @@ function choose(
   return { life: left.life, told: [...offered.told, ...late.told, ...left.told] }
 }
 
-/**
- * Notes the first attempt in which the machine boots a trial. Earlier versions noted none. Attempts in
- * which the machine only asked DHCP do not count.
- */
+/** Notes the first attempt in which the machine boots a trial. If it only asked DHCP in one, this is none. */
 function noteBegun(life: Life, generation: Generation, attempt: number): Life {
   const { attempts } = life
   const after = attempts.findLast(hasBooted)?.generation

@@ -54,7 +54,7 @@ export function withVerdict(life: Life, generation: Generation, judgement: Judge
   return { life: withGeneration(life, judged), told: [told] }
 }
 
-/** Earlier versions did not number verdicts. */
+/** A trial has no verdict. */
 export function verdictNumberOf({ verdictNumber = 0 }: Generation): number {
   return verdictNumber
 }

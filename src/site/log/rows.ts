@@ -110,11 +110,6 @@ export function readLog(
   database: DatabaseSync,
   { machine, since, after, newest }: LogQuery,
 ): FoundInLog {
-  const isThere = database
-    .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'log'")
-    .get()
-  // An earlier version made the database, and nothing has written to it since.
-  if (!isThere) return { rows: [], last: 0 }
   // As a REAL, because somebody may have written an integer that no JavaScript number can hold.
   const found = database
     .prepare(

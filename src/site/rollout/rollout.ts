@@ -80,7 +80,7 @@ export interface Rollout extends RolloutSettings {
    * - `replaced`: the group has a newer roll-out
    */
   state: 'running' | 'paused' | 'halted' | 'aborted' | 'done' | 'replaced'
-  /** Why it does not run, if machines have not halted it. Older sites have a sentence for those as well. */
+  /** Why it does not run, if machines have not halted it. */
   reason?: string
   /** The machines whose bad verdicts halted it. */
   haltedBy?: readonly string[]

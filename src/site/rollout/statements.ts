@@ -81,24 +81,27 @@ export const noRollouts: SiteRollouts = {
   ...{ requests: new Map(), brokenRequests: [] },
 }
 
-/** A database that an earlier netimage made has no roll-outs. */
-export function rolloutsIn(database: DatabaseSync): SiteRollouts {
-  return hasRollouts(database) ? rolloutReader(database)() : noRollouts
-}
-
 /** Another text than before, if a roll-out has changed in more than its machines. Costs little. */
-export function glanceAtRollouts(database: DatabaseSync): string {
-  const newest = 'SELECT max(number) AS number, rollout FROM rollouts GROUP BY name'
-  const rows = hasRollouts(database) ? database.prepare(newest).all() : []
-  return rows.map((row) => String(row['rollout'])).join('\n')
+export function rolloutFingerprinter(database: DatabaseSync): () => string {
+  const newest = database.prepare(
+    'SELECT max(number) AS number, rollout FROM rollouts GROUP BY name',
+  )
+  return () =>
+    newest
+      .all()
+      .map((row) => String(row['rollout']))
+      .join('\n')
 }
 
-function hasRollouts(database: DatabaseSync): boolean {
-  const table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'restart_requests'"
-  return database.prepare(table).get() !== undefined
-}
-
-function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => SiteRollouts {
+/**
+ * @param file the name of the database, for errors
+ * @param stored is given the rows of machines that are in the database as they are
+ */
+export function rolloutReader(
+  database: DatabaseSync,
+  file: string,
+  stored?: WeakSet<object>,
+): () => SiteRollouts {
   const rollouts = database.prepare(
     'SELECT max(number) AS number, rollout FROM rollouts GROUP BY name ORDER BY number',
   )
@@ -108,7 +111,6 @@ function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => 
   const holds = database.prepare('SELECT machine, at, who FROM holds')
   const groups = database.prepare('SELECT machine, name FROM groups')
   const requests = database.prepare('SELECT machine, request FROM restart_requests')
-  const file = database.location() ?? ''
 
   function readOne(number: number, text: unknown): Rollout {
     const members = machines.all(number).map(({ machine, member }) => {
@@ -198,11 +200,10 @@ function brokenRollout(file: string, number: number, cause: unknown): NetimageEr
   )
 }
 
-export function rolloutWriter(database: DatabaseSync): RolloutWriter {
+export function rolloutWriter(database: DatabaseSync, file: string): RolloutWriter {
   /** Rows that are in the database as they are. A change makes new objects. */
   const stored = new WeakSet<object>()
-  const file = database.location() ?? ''
-  const read = rolloutReader(database, stored)
+  const read = rolloutReader(database, file, stored)
   const last = database.prepare('SELECT max(number) AS number FROM rollouts')
   const set = database.prepare('INSERT OR REPLACE INTO rollouts VALUES (?, ?, ?)')
   const setMachine = database.prepare('INSERT OR REPLACE INTO rollout_machines VALUES (?, ?, ?)')

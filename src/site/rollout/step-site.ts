@@ -31,20 +31,20 @@ export interface KnownLives {
 
 /** Reads in pieces, so that machines do not wait for an answer meanwhile. */
 export function knownLives(read: SiteDatabase['read'], signal: AbortSignal): KnownLives {
-  const known = new Map<string, { glance: string; life: Life | BrokenRow }>()
+  const known = new Map<string, { fingerprint: string; life: Life | BrokenRow }>()
   let allFrom = -Infinity
   return {
     async look(rollouts, { uptime }) {
-      // A glance does not see all changes.
+      // A fingerprint does not show all changes.
       if (uptime - allFrom >= quietMs) known.clear()
       if (known.size === 0) allFrom = uptime
       let count = 0
       for (const machine of rollouts.flatMap(({ machines }) => Object.keys(machines))) {
         if (count++ % inOneTurn === 0) await nextTurn()
         if (signal.aborted) return
-        const glance = read.glanceAt(machine)
-        if (known.get(machine)?.glance === glance) continue
-        known.set(machine, { glance, life: lifeIn(read, machine) })
+        const fingerprint = read.lifeFingerprint(machine)
+        if (known.get(machine)?.fingerprint === fingerprint) continue
+        known.set(machine, { fingerprint, life: lifeIn(read, machine) })
       }
     },
     of(machine) {

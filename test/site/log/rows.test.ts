@@ -211,13 +211,4 @@ suite('the log of a site', () => {
     note(state, { at: start, machine, who: server, entry: { ...isVoid, reason } })
     assert.partialDeepStrictEqual(read(state).rows, [{ entry: { reason: `${'x'.repeat(1000)}…` } }])
   })
-
-  test('is empty in a site of an earlier version', () => {
-    const state = freshName()
-    openSiteDatabase(state).close()
-    run(state, 'DROP TABLE log')
-    assert.deepEqual(read(state), { rows: [], last: 0 })
-    note(state, added(start))
-    assert.equal(read(state).rows.length, 1)
-  })
 })
