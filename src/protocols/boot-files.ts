@@ -1,12 +1,16 @@
 /** Finds the file of a boot tree that a machine asks for, and opens it safely. */
-import { closeSync, constants, fstatSync, openSync, type BigIntStats } from 'node:fs'
-import { open, realpath, type FileHandle } from 'node:fs/promises'
+import { closeSync, constants, fstatSync, open, openSync } from 'node:fs'
+import { realpath } from 'node:fs/promises'
 import { join, sep } from 'node:path'
+import { promisify } from 'node:util'
 
 import { errnoOf, messageOf, NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { liesBelow } from '../open-safely.ts'
 import { notServed, type FileEvent } from './event.ts'
+import { dropUnused, share, useShared, type SharedFile, type SharedUse } from './shared-files.ts'
+
+const openLater = promisify(open)
 
 /**
  * The client that asks. If the first folder of the requested name identifies a machine, one of
@@ -42,18 +46,12 @@ export type TreesOf = (
   requester: Requester,
 ) => Promise<BootTrees | undefined> | BootTrees | undefined
 
-/**
- * The caller closes `handle`. If the file is replaced meanwhile, `handle` still reads the old file.
- */
 export interface OpenBootFile {
   kind: 'file'
-  handle: FileHandle
-  /** Bytes. */
-  size: number
-  /** Milliseconds since 1970. */
-  modified: number
-  /** Changes if the content of the file may have changed. */
-  tag: string
+  /** If the file is replaced meanwhile, this is still the old file. */
+  file: SharedFile
+  /** To be called once, when the file is not needed any more. */
+  close: () => void
 }
 
 /**
@@ -164,58 +162,51 @@ const absent = new Set(['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EISDIR'])
 const passing = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EINTR'])
 
 async function openIn(tree: string, parts: string[]): Promise<OpenBootFile | NoBootFile> {
+  const path = join(tree, ...parts)
   try {
+    const shared = useShared(path)
+    if (shared) return opened(shared)
     const root = await realpath(tree)
-    const path = await realpath(join(root, ...parts))
-    if (!path.startsWith(root + sep)) {
-      return leadsOut
-    }
+    const real = await realpath(path)
+    if (!real.startsWith(root + sep)) return leadsOut
     // O_NONBLOCK: do not wait for the other end of a FIFO. O_NOFOLLOW: the file may have been
     // replaced by a link since `realpath`.
-    const handle = await open(
-      path,
+    const fd = await openLater(
+      real,
       constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
     )
     let found: OpenBootFile | NoBootFile | undefined
     try {
-      found = lookAt(handle, tree)
+      found = await lookAt(fd, tree, path)
       return found
     } finally {
-      if (found?.kind !== 'file') await handle.close()
+      if (found?.kind !== 'file') closeSync(fd)
     }
   } catch (error) {
     const errno = errnoOf(error) ?? ''
     if (absent.has(errno)) return missing
-    return { kind: passing.has(errno) ? 'busy' : 'unreadable', reason: messageOf(error) }
+    if (!passing.has(errno)) return { kind: 'unreadable', reason: messageOf(error) }
+    dropUnused()
+    return { kind: 'busy', reason: messageOf(error) }
   }
 }
 
-function lookAt(handle: FileHandle, tree: string): OpenBootFile | NoBootFile {
-  const stat = fstatSync(handle.fd, { bigint: true })
+async function lookAt(fd: number, tree: string, path: string): Promise<OpenBootFile | NoBootFile> {
+  const stat = fstatSync(fd, { bigint: true })
   if (!stat.isFile()) return missing
   // A directory of the path may have been replaced by a link since `realpath`.
-  if (!isIn(tree, handle)) return leadsOut
-  const [size, modified] = [Number(stat.size), Number(stat.mtimeMs)]
-  return { kind: 'file', handle, size, modified, tag: tagOf(stat) }
+  return isIn(tree, fd) ? opened(await share(path, fd, stat)) : leadsOut
 }
 
-function isIn(tree: string, { fd }: FileHandle): boolean {
+function opened({ file, release }: SharedUse): OpenBootFile {
+  return { kind: 'file', file, close: release }
+}
+
+function isIn(tree: string, fd: number): boolean {
   const directory = openSync(tree, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     return liesBelow(fd, directory)
   } finally {
     closeSync(directory)
   }
-}
-
-function tagOf({ ino, size, mtimeNs }: BigIntStats): string {
-  return [ino, size, mtimeNs].map((part) => part.toString(16)).join('-')
-}
-
-/**
- * To be called before the end of a file is sent. A mix of old and new content is worse than a
- * failed transfer.
- */
-export function hasChanged({ handle, tag }: OpenBootFile): boolean {
-  return tagOf(fstatSync(handle.fd, { bigint: true })) !== tag
 }

@@ -6,14 +6,11 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
 import { NetimageError } from '../../src/errors.ts'
-import {
-  hasChanged,
-  openBootFile,
-  type Requester,
-  type TreesOf,
-} from '../../src/protocols/boot-files.ts'
+import { openBootFile, type Requester, type TreesOf } from '../../src/protocols/boot-files.ts'
+import { hasChanged } from '../../src/protocols/shared-files.ts'
 import { filterThrough } from '../support/programs.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { textOf } from './support/file-text.ts'
 
 const directory = temporaryDirectory()
 const image = join(directory, 'image')
@@ -52,11 +49,9 @@ async function contentOf(
 ): Promise<string> {
   const found = await openBootFile(trees, { address: from, protocol: 'tftp' }, name)
   if (found.kind !== 'file') return found.kind
-  try {
-    return await found.handle.readFile('utf8')
-  } finally {
-    await found.handle.close()
-  }
+  const text = textOf(found.file)
+  found.close()
+  return text
 }
 
 suite('the file that a machine asks for', () => {
@@ -166,11 +161,11 @@ suite('the file that a machine asks for', () => {
     renameSync(join(directory, 'replacement'), file)
     const replaced = await openBootFile(treesOf, { address, protocol: 'tftp' }, 'changing')
     assert.equal(replaced.kind, 'file')
-    assert.notEqual(replaced.tag, found.tag)
-    assert.deepEqual([found, replaced].map(hasChanged), [false, false])
+    assert.notEqual(replaced.file.tag, found.file.tag)
+    assert.deepEqual([found.file, replaced.file].map(hasChanged), [false, false])
     writeFileSync(file, 'after that')
-    assert.deepEqual([found, replaced].map(hasChanged), [false, true])
-    await found.handle.close()
-    await replaced.handle.close()
+    assert.deepEqual([found.file, replaced.file].map(hasChanged), [false, true])
+    found.close()
+    replaced.close()
   })
 })

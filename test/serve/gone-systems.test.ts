@@ -19,6 +19,7 @@ import { addImage } from '../../src/site/images/add-image.ts'
 import { decide, rollback } from '../../src/site/life/choose.ts'
 import type { Life } from '../../src/site/life/life.ts'
 import { wishState } from '../../src/site/life/states.ts'
+import { textOf } from '../protocols/support/file-text.ts'
 import { plant, plantAll, systemOf } from '../site/publish/support/roots.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -76,8 +77,8 @@ suite('a system that a machine published', () => {
         const door = { address: name, protocol: 'http' } as const
         const found = await openBootFile(machines.treesOf, door, 'boot.ipxe')
         if (found.kind !== 'file') return assert.fail('there is no boot file')
-        const script = await found.handle.readFile('utf8')
-        await found.handle.close()
+        const script = textOf(found.file)
+        found.close()
         const init = /init=(\S+)/.exec(script)?.[1] ?? ''
         const hasInit = findNode(await world.root(), init.split('/').filter(Boolean)) !== undefined
         return [init.split('-').at(-1)?.replace('/init', '') ?? '', hasInit]

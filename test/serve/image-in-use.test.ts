@@ -15,6 +15,7 @@ import { createOpenSystems } from '../../src/serve/open-systems.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { removeUnused } from '../../src/site/images/remove-unused.ts'
 import { removeTree } from '../../src/remove-tree.ts'
+import { textOf } from '../protocols/support/file-text.ts'
 import { netimageError } from '../support/errors.ts'
 import { asOrdinaryUser } from '../support/namespace.ts'
 import { repository } from '../support/netimage.ts'
@@ -51,8 +52,8 @@ suite('an image that is served', () => {
     const bootFile = async (name: string) => {
       const found = await openBootFile(opened.machines.treesOf, { address, protocol: 'http' }, name)
       if (found.kind !== 'file') return 'reason' in found ? found.reason : ''
-      const text = await found.handle.readFile('utf8')
-      await found.handle.close()
+      const text = textOf(found.file)
+      found.close()
       return text
     }
     return { ...opened, bootFile }

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 
-import type { OpenBootFile } from '../boot-files.ts'
+import type { SharedFile } from '../shared-files.ts'
 import { bodyLength, type BodyPart } from './body.ts'
 import { evaluateConditions, rangeApplies } from './conditions.ts'
 import { contentType } from './content-type.ts'
@@ -18,7 +18,7 @@ export interface Answer {
 export function answerFor(
   headers: IncomingHttpHeaders,
   name: string,
-  { size, modified, tag: plainTag }: OpenBootFile,
+  { size, modified, tag: plainTag }: SharedFile,
 ): Answer {
   const tag = `"${plainTag}"`
   const seconds = Math.floor(modified / 1000) * 1000

@@ -5,13 +5,7 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
 import { messageOf, type NetimageError } from '../../errors.ts'
-import {
-  openBootFile,
-  toldOf,
-  type NoBootFile,
-  type OpenBootFile,
-  type TreesOf,
-} from '../boot-files.ts'
+import { openBootFile, toldOf, type NoBootFile, type TreesOf } from '../boot-files.ts'
 import {
   createConnections,
   everyone,
@@ -25,6 +19,7 @@ import { defect } from '../defect.ts'
 import type { FileEvent, Report } from '../event.ts'
 import type { Listener } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
+import type { SharedFile } from '../shared-files.ts'
 import { listenTcp, type TcpService } from '../tcp-listener.ts'
 import { beginInTurn } from '../turns.ts'
 import { answerFor } from './answer.ts'
@@ -166,7 +161,7 @@ const refusals: Record<NoBootFile['kind'], [status: number, sentence?: string]> 
 }
 
 async function answer(
-  { treesOf, knowledge, report, onError, clientAt = everyone }: HttpServiceOptions,
+  { treesOf, knowledge, report, clientAt = everyone }: HttpServiceOptions,
   connections: Connections,
   request: IncomingMessage,
   response: ServerResponse,
@@ -206,16 +201,16 @@ async function answer(
     return
   }
   try {
-    await sendFile(request, response, { machine, path, file: found, tell, used })
+    await sendFile(request, response, { machine, path, file: found.file, tell, used })
   } finally {
-    found.handle.close().catch((error: unknown) => onError(defect('HTTP', error)))
+    found.close()
   }
 }
 
 interface Sending {
   machine: string
   path: string
-  file: OpenBootFile
+  file: SharedFile
   tell: (step: FileEvent['step'], details: Partial<FileEvent>) => void
   /** Called after each piece that is sent. */
   used: () => void

@@ -1,7 +1,7 @@
 /** The content of a file as a transfer sends it: unchanged, or as netascii. */
 import { readSync } from 'node:fs'
 
-import { hasChanged, type OpenBootFile } from '../boot-files.ts'
+import { hasChanged, type SharedFile } from '../shared-files.ts'
 
 /**
  * Fills the buffer with the next bytes.
@@ -11,13 +11,21 @@ import { hasChanged, type OpenBootFile } from '../boot-files.ts'
  */
 export type Content = (into: Buffer) => number
 
-export function octets(file: OpenBootFile): Content {
+export function octets(file: SharedFile): Content {
+  const { content } = file
   let position = 0
+  if (content) {
+    return (into) => {
+      const done = content.copy(into, 0, position)
+      position += done
+      return done
+    }
+  }
   return (into) => {
     const wanted = Math.min(into.length, file.size - position)
     let done = 0
     while (done < wanted) {
-      const read = readSync(file.handle.fd, into, done, wanted - done, position + done)
+      const read = readSync(file.fd, into, done, wanted - done, position + done)
       if (read === 0) throw new Error('the file became shorter while it was sent')
       done += read
     }
@@ -33,7 +41,7 @@ const [lineFeed, carriageReturn] = [0x0a, 0x0d]
 const readBytes = 1 << 14
 
 /** A line ends with CR LF, and a CR of the file becomes CR NUL. [RFC 1350 §1, RFC 764] */
-export function netascii(file: OpenBootFile): Content {
+export function netascii(file: SharedFile): Content {
   const read = octets(file)
   const chunk = Buffer.allocUnsafe(readBytes)
   let filled = 0

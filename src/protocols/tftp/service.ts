@@ -1,5 +1,4 @@
 /** Serves TFTP to clients, which can only read. [RFC 1350, 2347, 2348, 2349, 7440] */
-import type { FileHandle } from 'node:fs/promises'
 import { performance } from 'node:perf_hooks'
 
 import { messageOf, type NetimageError } from '../../errors.ts'
@@ -132,7 +131,7 @@ export function createTftpService(
     const session: Session = {
       ...{ ...newcomer, peer, address, request: Buffer.from(request) },
       ...{ file: asked.file, blockSize: 512, waiting: 0, isCheckDue: false },
-      ...{ isBegun: false, send: ignore, close: ignore },
+      ...{ isBegun: false, send: ignore, close: ignore, closeFile: ignore },
     }
     sessions.add(session)
     timer ??= setInterval(tick, tickEvery)
@@ -140,7 +139,7 @@ export function createTftpService(
       .finally(() => opening.free(machine))
       .then((found) => {
         if (sessions.get(peer) !== session) {
-          if (found.kind === 'file') close(found.handle)
+          if (found.kind === 'file') found.close()
         } else if (found.kind === 'file') serve(session, asked, found)
         else refuse(session, found)
       })
@@ -161,13 +160,13 @@ export function createTftpService(
     tell(session, step, reason)
   }
 
-  function serve(session: Session, asked: FileRequest, found: OpenBootFile): void {
-    const { handle, size } = found
+  function serve(session: Session, asked: FileRequest, { file, close }: OpenBootFile): void {
+    const { size } = file
     const isOctet = asked.mode === 'octet'
     const agreement = negotiate(asked.options, isOctet ? size : undefined)
     const { blockSize, windowSize } = agreement
-    const blocks = createBlocks(isOctet ? octets(found) : netascii(found), blockSize, windowSize)
-    session.handle = handle
+    const blocks = createBlocks(isOctet ? octets(file) : netascii(file), blockSize, windowSize)
+    session.closeFile = close
     session.blockSize = blockSize
     if (isOctet) session.size = size
     if (options.singlePort) session.send = (packet) => send(session.peer, packet)
@@ -257,15 +256,11 @@ export function createTftpService(
     session.close()
     session.close = ignore
     session.send = ignore
-    if (session.handle) close(session.handle)
-    delete session.handle
+    session.closeFile()
+    session.closeFile = ignore
     if (sessions.size > 0) return
     clearInterval(timer)
     timer = undefined
-  }
-
-  function close(handle: FileHandle): void {
-    handle.close().catch((error: unknown) => onError(defect('TFTP', error)))
   }
 
   function tell(session: Session, step: FileEvent['step'], reason?: string): void {

@@ -1,6 +1,4 @@
 /** The running transfers: their limits, and which transfer ends if a new one needs its place. */
-import type { FileHandle } from 'node:fs/promises'
-
 import type { Transfer } from './transfer.ts'
 
 export interface TftpLimits {
@@ -43,7 +41,6 @@ export interface Session extends Newcomer {
   file: string
   /** Bytes that are sent; set when the file is open, unless the mode is netascii. */
   size?: number
-  handle?: FileHandle
   /** Set when the file is open. */
   transfer?: Transfer
   blockSize: number
@@ -55,6 +52,7 @@ export interface Session extends Newcomer {
   send: (packet: Buffer) => void
   /** Closes the session's own socket, if it has one. */
   close: () => void
+  closeFile: () => void
 }
 
 export interface Sessions extends Iterable<Session> {

@@ -110,7 +110,10 @@ for (const [name, way] of Object.entries(ways)) {
       const again = await nextData(peer)
       assert.deepEqual([again.block, again.port], [1, port])
       peer.send(ack(1), port)
-      assert.equal((await nextData(peer)).block, 2)
+      // A request that comes after the answer was sent is answered once more.
+      let next = await nextData(peer)
+      while (next.block === 1) next = await nextData(peer)
+      assert.deepEqual([next.block, next.port], [2, port])
       peer.send(readRequest('kernel'), server.port)
       peer.send(ack(2), port)
       await fetch(peer, 3)

@@ -20,7 +20,7 @@ function createSession(machine: string, state: TransferState, progressed: number
     ...{ ...unknown(machine), peer: { host: `address of ${machine}`, port: ++lastPort } },
     ...{ address: '', request: Buffer.alloc(0), file: 'kernel', blockSize: 512, isBegun: true },
     ...{ waiting: 0, isCheckDue: false },
-    ...{ send: ignore, close: ignore },
+    ...{ send: ignore, close: ignore, closeFile: ignore },
     transfer: { ...transfer, state, progressed, requestAgain: ignore },
   }
 }
