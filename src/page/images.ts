@@ -1,5 +1,5 @@
-/** The images of the site. An image never changes, so each is read once. */
-import { asNetimageError, NetimageError } from '../errors.ts'
+/** The images of the site. An image never changes, so each is read once, unless it cannot be read. */
+import { asNetimageError } from '../errors.ts'
 import { nextPiece } from '../roots/steps.ts'
 import { imageIds, listedImage, type ListedImage } from '../site/images/site-image.ts'
 import { together } from '../together.ts'
@@ -15,33 +15,23 @@ export interface ShownImages {
 export type ReadImages = () => Promise<ShownImages>
 
 export function createReadImages(state: string): ReadImages {
-  let known = new Map<string, ListedImage | NetimageError>()
+  let known = new Map<string, ListedImage>()
 
   return together(async () => {
-    const found = new Map<string, ListedImage | NetimageError>()
+    const found = new Map<string, ListedImage>()
+    const damaged = []
     for (const id of imageIds(state)) {
       const before = known.get(id)
       // A manifest has a line for each store path.
       if (!before) await nextPiece()
-      found.set(id, before ?? readOne(state, id))
+      try {
+        found.set(id, before ?? listedImage(state, id))
+      } catch (error) {
+        const { code, message } = asNetimageError(error)
+        damaged.push({ id, code, message })
+      }
     }
     known = found
-    const all = [...found.entries()]
-    return {
-      images: all
-        .flatMap(([, image]) => (image instanceof NetimageError ? [] : [image]))
-        .sort((one, other) => one.added - other.added),
-      damaged: all.flatMap(([id, error]) =>
-        error instanceof NetimageError ? [{ id, code: error.code, message: error.message }] : [],
-      ),
-    }
+    return { images: [...found.values()].sort((one, other) => one.added - other.added), damaged }
   })
-}
-
-function readOne(state: string, id: string): ListedImage | NetimageError {
-  try {
-    return listedImage(state, id)
-  } catch (error) {
-    return asNetimageError(error)
-  }
 }

@@ -20,12 +20,14 @@ export function createLayerSizes(
 ): LayerSizes {
   const sizes = new Map<string, { at: number; size: LayerSize | undefined }>()
   const waiting = new Set<string>()
+  let measuring: string | undefined
   const ending = new AbortController()
   let working: Promise<void> | undefined
 
   async function measureAll(): Promise<void> {
     for (const machine of waiting) {
       waiting.delete(machine)
+      measuring = machine
       const size = await measureOne(machine)
       if (ending.signal.aborted) return
       sizes.set(machine, { at: performance.now(), size })
@@ -48,12 +50,13 @@ export function createLayerSizes(
       const now = performance.now()
       for (const machine of machines) {
         const known = sizes.get(machine)
-        if (!known || now - known.at >= againMs) waiting.add(machine)
+        const isOld = !known || now - known.at >= againMs
+        if (isOld && machine !== measuring) waiting.add(machine)
       }
       if (waiting.size === 0 || ending.signal.aborted) return
       working ??= measureAll()
         .catch((error: unknown) => onError(asNetimageError(error)))
-        .finally(() => (working = undefined))
+        .finally(() => (working = measuring = undefined))
     },
     of: (machine) => sizes.get(machine)?.size,
     async close() {
