@@ -55,6 +55,14 @@ function row(page: Page, name: string) {
   return page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) })
 }
 
+/** As if the person looked at another tab, or came back: a browser without a window shows all of its tabs. */
+async function setHidden(page: Page, isHidden: boolean): Promise<void> {
+  await page.evaluate(
+    `Object.defineProperty(document, 'hidden', { value: ${isHidden}, configurable: true })
+     document.dispatchEvent(new Event('visibilitychange'))`,
+  )
+}
+
 suite('the status page in Chromium', () => {
   test('shows a boot as it happens, beside the one before and what is usual, and keeps the focus', async (context) => {
     const started = Date.now() - 5000
@@ -172,6 +180,40 @@ suite('the status page in Chromium', () => {
     await openPage(context, state, () => boots, { port: Number(new URL(url).port) })
     await connection.getByText('Live').waitFor()
     await row(page, 'pi1').getByText('since').waitFor()
+  })
+
+  test('has the rows that the log got while there was no connection', async (context) => {
+    const { state, page, url, allowsNetworkErrors, closePage } = await open(context)
+    await page.goto(`${url}#/log`)
+    const rows = page.locator('#log-rows li')
+    await rows.first().waitFor()
+    const connection = page.locator('#connection')
+    await connection.getByText('Live').waitFor()
+    allowsNetworkErrors()
+    await closePage()
+    await connection.getByText('No connection: this is from').waitFor()
+    await netimageJson(['site', 'hold', mac, '--state', state])
+    await openPage(context, state, () => [], { port: Number(new URL(url).port) })
+    await rows.filter({ hasText: 'held' }).waitFor()
+  })
+
+  test('is shown in more tabs than a browser has connections', async (context) => {
+    const { state, page, url } = await open(context)
+    const tabs = [page]
+    for (let count = 0; count < 7; count++) {
+      const before = tabs.at(-1) ?? page
+      await before.locator('#connection').getByText('Live').waitFor()
+      await setHidden(before, true)
+      const { page: next, show } = await watchTab(browser)
+      context.after(() => next.close())
+      await show(url)
+      tabs.push(next)
+    }
+    await tabs.at(-1)?.locator('#connection').getByText('Live').waitFor()
+
+    await netimageJson(['site', 'name', other, 'pi2', '--state', state])
+    await setHidden(page, false)
+    await row(page, 'pi2').waitFor()
   })
 
   test('tells what the server cannot read, and goes on when it can', async (context) => {

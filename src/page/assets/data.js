@@ -19,8 +19,6 @@ export function createData({ onChange, onConnection }) {
     groups: new Map(),
     brokenGroups: [],
     images: new Map(),
-    /** The number of the newest row of the log. */
-    log: 0,
     /** What the clock of the server is ahead of ours. */
     ahead: 0,
     now: () => Date.now() + data.ahead,
@@ -103,7 +101,6 @@ export function createData({ onChange, onConnection }) {
         : []),
       ...(groups === 'all' || groups.size > 0 ? [readGroups()] : []),
     ])
-    data.log = Math.max(data.log, log)
     if (unknownImages().length > 0) await readImages()
     onChange({ machines, groups, others, log })
   }
@@ -140,7 +137,7 @@ export function createData({ onChange, onConnection }) {
       // The files of the page may be others, too.
       if (data.version !== undefined && data.version !== version) location.reload()
       data.version = version
-      want({ machines: 'all', groups: 'all', others: true, log: 0 })
+      want({ machines: 'all', groups: 'all', others: true, log: 'all' })
     })
     source.addEventListener('changed', (event) => {
       const { machines, groups, others, log = 0 } = JSON.parse(event.data)
@@ -156,6 +153,7 @@ export function createData({ onChange, onConnection }) {
   }
 
   async function beat() {
+    if (document.hidden) return
     try {
       await get('/api/site')
       if (source.readyState === EventSource.CLOSED) connect()
@@ -170,10 +168,13 @@ export function createData({ onChange, onConnection }) {
     data,
     get,
     start() {
-      connect()
+      if (!document.hidden) connect()
       setInterval(beat, beatMs)
-      // A computer that slept has missed what happened.
-      document.addEventListener('visibilitychange', () => document.hidden || beat())
+      // A browser has six connections to a server. Hidden tabs would keep the others from theirs.
+      document.addEventListener('visibilitychange', () => {
+        if (document.hidden) source?.close()
+        else connect()
+      })
       addEventListener('online', beat)
     },
   }
@@ -187,13 +188,14 @@ export class Problem extends Error {
   }
 }
 
+/** `log` is the number of the newest row of the log, 0 if there is no new one, or `all` if it is not known. */
 function nothing() {
   return { machines: new Set(), groups: new Set(), others: false, log: 0 }
 }
 
 function isSome({ machines, groups, others, log }) {
   const isAny = (names) => names === 'all' || names.size > 0
-  return isAny(machines) || isAny(groups) || others || log > 0
+  return isAny(machines) || isAny(groups) || others || log !== 0
 }
 
 function together(one, other) {
@@ -202,6 +204,6 @@ function together(one, other) {
     machines: union(one.machines, other.machines),
     groups: union(one.groups, other.groups),
     others: one.others || other.others,
-    log: Math.max(one.log, other.log),
+    log: one.log === 'all' || other.log === 'all' ? 'all' : Math.max(one.log, other.log),
   }
 }

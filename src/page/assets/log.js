@@ -28,7 +28,9 @@ export function createLog({ data, get, onError }) {
       const found = await get(`/api/log?${query}`)
       if (own !== asked) return
       const newest = found.rows.toReversed()
-      rows = after === undefined ? newest : [...newest, ...rows].slice(0, mostRows)
+      // If there were more new rows than were asked for, the list does not go on with those that it has.
+      const isWhole = after === undefined || newest.length === most
+      rows = isWhole ? newest : [...newest, ...rows].slice(0, mostRows)
       more.hidden = most === mostRows || rows.length < fewRows
       list.show(rows)
       if (rows.length === 0) replace(about, 'Nothing yet.')
@@ -66,7 +68,8 @@ export function createLog({ data, get, onError }) {
     },
     changed({ log }) {
       const last = rows[0]?.number
-      if (log > (last ?? 0)) void read(last)
+      if (log === 'all') void read()
+      else if (log > (last ?? 0)) void read(last)
     },
   }
 }
