@@ -12,22 +12,14 @@ import { nextPiece } from '../roots/steps.ts'
 export interface SiteNow extends SiteContext {
   rollouts: SiteRollouts
   /** By machine: of all that have booted, or that have a name or a group. */
-  machines: ReadonlyMap<string, KnownMachine>
+  machines: ReadonlyMap<string, Life | BrokenRow>
   /** The number of the newest row of the log. */
   log: number
 }
 
-export interface KnownMachine {
+interface Known {
   life: Life | BrokenRow
-  /**
-   * When the machine gave its last sign, to a minute or so. Time in which no server ran since then is not
-   * counted. Milliseconds since 1970.
-   */
-  seenAt?: number
-}
-
-/** As `KnownMachine`, with what tells that it has changed. */
-interface Known extends KnownMachine {
+  /** Tells that the life has changed. */
   fingerprint: string
 }
 
@@ -63,20 +55,21 @@ export function createReadSite(
     const touched = new Set(rows.flatMap((row) => ('machine' in row ? row.machine : [])))
     const fingerprints = reader.lifeFingerprints()
     const { groups, holds } = rollouts
-    const machines = new Map<string, Known>()
+    const found = new Map<string, Known>()
     let count = 0
     for (const machine of new Set([...fingerprints.keys(), ...names.keys(), ...groups.keys()])) {
       const fingerprint = fingerprints.get(machine) ?? ''
       const before = known.get(machine)
       if (before?.fingerprint === fingerprint && !isAll && !touched.has(machine)) {
-        machines.set(machine, before)
+        found.set(machine, before)
         continue
       }
       if (count++ % inOneTurn === 0) await nextPiece()
       const life = fingerprint === '' ? newLife(machine) : lifeIn(reader, machine)
-      machines.set(machine, { fingerprint, life, ...seenAt(life, uptime, before) })
+      found.set(machine, { fingerprint, life })
     }
-    known = machines
+    known = found
+    const machines = new Map([...found].map(([machine, { life }]) => [machine, life]))
     return { names, uptime, groups, holds, rollouts, machines, log: last }
   }
 
@@ -119,16 +112,4 @@ function lifeIn(reader: OpenToRead, machine: string): Life | BrokenRow {
     if (error instanceof BrokenRow) return error
     throw error
   }
-}
-
-function seenAt(
-  life: Life | BrokenRow,
-  uptime: number,
-  before: Known | undefined,
-): { seenAt?: number } {
-  if (life instanceof BrokenRow || life.lastSign === undefined) return {}
-  const isSame =
-    before && !(before.life instanceof BrokenRow) && before.life.lastSign === life.lastSign
-  if (isSame && before.seenAt !== undefined) return { seenAt: before.seenAt }
-  return { seenAt: Date.now() - Math.max(0, Math.round(uptime - life.lastSign)) }
 }

@@ -146,7 +146,7 @@ function brokenAsData({ machine, code, message, hint }: BrokenRow): object {
 }
 
 function machineAnswer(state: string, { machines, site }: Seen, machine: string) {
-  const life = site.machines.get(machine)?.life
+  const life = site.machines.get(machine)
   if (life instanceof BrokenRow) throw life
   const shown = machines.get(machine)
   if (!life || !shown) return undefined

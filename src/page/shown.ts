@@ -10,7 +10,7 @@ import type { Life } from '../site/life/life.ts'
 
 /** As in `netimage site status --json`, and more that a running server knows. */
 export interface ShownMachine extends MachineInGroup {
-  /** See `KnownMachine`. */
+  /** When it gave its last sign, to a minute or so. Milliseconds since 1970. */
   seenAt?: number
   /** The last boot, as in `netimage boots --json`. */
   boot?: Boot
@@ -22,7 +22,6 @@ export interface ShownMachine extends MachineInGroup {
 
 interface Around {
   boot: Boot | undefined
-  seenAt: number | undefined
   layer: LayerSize | undefined
   /** Milliseconds since 1970. */
   now: number
@@ -31,8 +30,9 @@ interface Around {
 export function shownMachine(
   life: Life,
   context: SiteContext,
-  { boot, seenAt, layer, now }: Around,
+  { boot, layer, now }: Around,
 ): ShownMachine {
+  const { lastSignAt: seenAt } = life
   const stall = boot && stallOf(boot, now)
   return {
     ...statusInSite(life, context),

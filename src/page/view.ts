@@ -92,13 +92,13 @@ export function createView({
     const machines = new Map<string, Shown<ShownMachine>>()
     const broken: BrokenRow[] = []
     let count = 0
-    for (const [machine, { life, seenAt }] of site.machines) {
+    for (const [machine, life] of site.machines) {
       if (count++ % inOneTurn === 0) await nextPiece()
       if (life instanceof BrokenRow) {
         broken.push(life)
         continue
       }
-      const around = { boot: boots.get(machine), seenAt, layer: layers.of(machine), now: at }
+      const around = { boot: boots.get(machine), layer: layers.of(machine), now: at }
       machines.set(machine, kept(shownMachine(life, site, around), seen.machines.get(machine)))
     }
     await nextPiece()
@@ -139,7 +139,7 @@ function kept<T>(value: T, before: Shown<T> | undefined): Shown<T> {
 
 /** @throws `BrokenRow` */
 function lifeIn({ machines }: SiteNow, machine: string): Life {
-  const { life } = machines.get(machine) ?? { life: newLife(machine) }
+  const life = machines.get(machine) ?? newLife(machine)
   if (life instanceof BrokenRow) throw life
   return life
 }

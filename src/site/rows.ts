@@ -66,6 +66,7 @@ const machineSchema = v.object({
   offered: v.exactOptional(v.string()),
   profile: v.exactOptional(v.string()),
   lastSign: v.exactOptional(milliseconds),
+  lastSignAt: v.exactOptional(milliseconds),
   restart: v.exactOptional(v.object({ uptime: milliseconds, failed: v.exactOptional(count) })),
   waitsFrom: v.exactOptional(milliseconds),
   alarm: v.exactOptional(count),

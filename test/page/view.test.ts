@@ -47,6 +47,12 @@ suite('a view', () => {
     ])
   })
 
+  test('tells when a machine gave its last sign, also if no server ran since then', async (context) => {
+    const { view } = await viewed(context)
+    const { machines } = await view.look()
+    assert.equal(machines.get(mac)?.value.seenAt, 180_000)
+  })
+
   test('shows what is different only in an old generation, as soon as the log has it', async (context) => {
     const { view, site } = await viewed(context)
     const before = await view.look()

@@ -5,6 +5,7 @@ import type { ServeEvent } from '../../protocols/event.ts'
 import type { ProcedureCounts } from '../../protocols/nfs/procedure-counts.ts'
 import { remember } from '../../remember.ts'
 import type { Told } from '../../site/life/life.ts'
+import { isOfPowerCut, powerCutMs } from '../../site/life/power-cut.ts'
 import { kindOfReason, reasonKinds } from '../../site/life/reasons.ts'
 import { createHistogram } from './histogram.ts'
 import type { Labels, Metric, Sample } from './text.ts'
@@ -29,50 +30,77 @@ type Result = (typeof results)[number]
 /** Seconds. */
 const limits = [1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600]
 
-/** @param operations of NFS, until now */
-export function createCounts(operations: () => ProcedureCounts): Counts {
+/** What is counted once it is final, and once the group of the machine is known. */
+interface Pending {
+  machine: string
+  counter: Counter
+  /** Without the group. */
+  labels: Labels
+  /** Until then, it turns out whether the power was cut: such a failure does not count. */
+  finalAt: number
+}
+
+/**
+ * @param operations of NFS, until now
+ * @param now milliseconds, by a clock that nobody sets
+ */
+export function createCounts(
+  operations: () => ProcedureCounts,
+  now: () => number = () => performance.now(),
+): Counts {
   const boots = createCounter()
   const rollbacks = createCounter()
   const dhcp = createCounter()
   const bytes = { tftp: 0, http: 0 }
   const took = new Map(bootSteps.map((step) => [step, createHistogram(limits)]))
-  /** The steps of the last boots that are counted. */
+  /** The steps that are counted, of the last boot of each machine that came further than its first step. */
   const counted = new Map<string, { started: number; steps: Set<BootStep> }>()
-  /** What is counted once the groups of machines are known: results of boots, and reasons of rollbacks. */
-  let ended: { machine: string; result: Result }[] = []
-  const back = new Map<string, string>()
+  /** The oldest first. */
+  let pending: Pending[] = []
 
   function countSteps({ machine, started, steps }: Boot): void {
     const known = counted.get(machine)
     const before = known?.started === started ? known.steps : new Set<BootStep>()
     for (const step of bootSteps) {
       const at = steps[step]
-      if (at === undefined || before.has(step)) continue
-      before.add(step)
       // The first step takes no time. Of a machine that was up before the server, no boot is seen.
-      if (at <= started) continue
+      if (at === undefined || at <= started || before.has(step)) continue
+      before.add(step)
       took.get(step)?.add((at - started) / 1000)
       if (step === 'registered') end(machine, 'up')
     }
-    remember(counted, machine, { started, steps: before })
+    // Strangers only ask DHCP. They would push out the machines whose steps are counted already.
+    if (before.size > 0) remember(counted, machine, { started, steps: before })
+  }
+
+  function add(what: Omit<Pending, 'finalAt'>): void {
+    const isFinal = what.counter === boots && what.labels['result'] !== 'failed'
+    pending.push({ ...what, finalAt: now() + (isFinal ? 0 : powerCutMs) })
+    if (pending.length > mostPending) flush(new Map(), Infinity)
   }
 
   function end(machine: string, result: Result): void {
-    ended.push({ machine, result })
-    if (ended.length > mostEnded) flush(new Map())
+    add({ machine, counter: boots, labels: { result } })
   }
 
-  function flush(groups: ReadonlyMap<string, string>): void {
+  /** What was told of the machine last is not so. */
+  function takeBack(machine: string, counter: Counter): void {
+    const place = pending.findLastIndex(
+      (each) => each.machine === machine && each.counter === counter,
+    )
+    if (place !== -1) pending.splice(place, 1)
+  }
+
+  function flush(groups: ReadonlyMap<string, string>, until: number): void {
     // A count that begins with 1 would be no increase.
     for (const group of new Set(['', ...groups.values()])) {
       for (const result of results) boots.add({ group, result }, 0)
       for (const reason of reasonKinds) rollbacks.add({ group, reason }, 0)
     }
-    const groupOf = (machine: string) => groups.get(machine) ?? ''
-    for (const { machine, result } of ended) boots.add({ group: groupOf(machine), result }, 1)
-    ended = []
-    for (const [machine, reason] of back) rollbacks.add({ group: groupOf(machine), reason }, 1)
-    back.clear()
+    for (const { machine, counter, labels, finalAt } of pending) {
+      if (finalAt <= until) counter.add({ group: groups.get(machine) ?? '', ...labels }, 1)
+    }
+    pending = pending.filter(({ finalAt }) => finalAt > until)
   }
 
   return {
@@ -82,24 +110,28 @@ export function createCounts(operations: () => ProcedureCounts): Counts {
       if (event.kind !== 'tftp' && event.kind !== 'http') return
       if (event.step === 'end' || event.step === 'fail') bytes[event.kind] += event.bytes
     },
-    told({ machine, kind, reason }) {
+    told(told) {
+      const { machine, kind, reason } = told
       if (kind === 'attempt failed' || kind === 'alarm') end(machine, 'failed')
-      if (kind === 'attempt void') end(machine, 'void')
+      if (kind === 'attempt void') {
+        if (isOfPowerCut(told)) takeBack(machine, boots)
+        end(machine, 'void')
+      }
       if (kind === 'bad') {
         const why = kindOfReason(reason)
-        remember(back, machine, why)
+        add({ machine, counter: rollbacks, labels: { reason: why } })
         // Of these, no failed attempt is told.
         if (why === 'too-late' || why === 'no-answer') end(machine, 'failed')
       }
-      // There is no other generation to go back to.
-      if (kind === 'stays') back.delete(machine)
+      // In the first case, there is no other generation to go back to.
+      if (kind === 'stays' || kind === 'taken back') takeBack(machine, rollbacks)
     },
     metrics(groups) {
-      flush(groups)
+      flush(groups, now())
       return [
         {
           ...{ name: 'netimage_boots_total', type: 'counter' },
-          help: 'Boots since the server started: came up, failed, or do not count (void).',
+          help: 'Boots since the server started: came up, failed, or do not count (void). One that came up can fail later.',
           samples: boots.samples(),
         },
         {
@@ -140,7 +172,7 @@ export function createCounts(operations: () => ProcedureCounts): Counts {
 }
 
 /** Nobody has asked for the metrics for long. Then the groups of these boots are not told. */
-const mostEnded = 10_000
+const mostPending = 10_000
 
 const [received, sent] = ['received', 'sent']
 const dhcpLabels: Record<Extract<ServeEvent, { kind: 'dhcp' }>['step'], Labels> = {

@@ -5,6 +5,7 @@ import {
   lastAttempt,
   policyOf,
   runningAttempt,
+  signNow,
   unchanged,
   withAttempt,
   type Attempt,
@@ -39,7 +40,7 @@ export type Sign =
 /** What a machine does belongs to its last attempt, also if that is decided already. */
 export function see(life: Life, sign: Sign, now: Now): Changed {
   if (life.attempts.length === 0) return unchanged(life)
-  const back = comeBack({ ...life, lastSign: now.uptime }, now)
+  const back = comeBack({ ...life, ...signNow(now) }, now)
   const seen = isAsking(sign) ? ask(back, now) : back
   const attempt = lastAttempt(seen)
   const generation = generationOf(seen, attempt?.generation)

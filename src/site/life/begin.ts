@@ -9,6 +9,7 @@ import {
   lastAttempt,
   policyOf,
   runningAttempt,
+  signNow,
   unchanged,
   withAttempt,
   withGeneration,
@@ -109,7 +110,7 @@ export function restart(life: Life, now: Now, policy: Policy): Changed {
   const { restart: _, ...rest } = ended.life
   const restarted: Life = {
     ...rest,
-    lastSign: now.uptime,
+    ...signNow(now),
     ...(didRun &&
       life.attempts.length > 0 && {
         restart: { uptime: now.uptime, ...(hasFailed && { failed: running.number }) },
@@ -145,7 +146,7 @@ export function bind(life: Life, now: Now, policy: Policy, choice: Choice = {}):
   const next = noteBegun(isForOther ? withoutWish(chosen.life) : chosen.life, bound, begun.number)
   const needed = keptImagesOf(withAttempt(next, begun))
   const attempt = { ...begun, keptImages: needed.filter((id) => id !== bound.image) }
-  return { life: { ...withAttempt(next, attempt), lastSign: now.uptime }, told }
+  return { life: { ...withAttempt(next, attempt), ...signNow(now) }, told }
 }
 
 function choose(

@@ -130,6 +130,8 @@ export interface Life {
   profile?: string
   /** In uptime. */
   lastSign?: number
+  /** The same moment. Milliseconds since 1970. */
+  lastSignAt?: number
   restart?: Restart
   /**
    * The uptime since which the machine waits for the server, which prepares its root. The limits of its
@@ -200,6 +202,11 @@ export const defaultKeep = 3
 
 /** Old attempts and generations are forgotten, so that the data of a machine has a limit. */
 const [keptAttempts, keptGenerations] = [50, 200]
+
+/** The machine gives a sign now. */
+export function signNow({ uptime, at }: Now): Required<Pick<Life, 'lastSign' | 'lastSignAt'>> {
+  return { lastSign: uptime, lastSignAt: at }
+}
 
 export function newLife(machine: string): Life {
   return { machine, isChosen: false, generations: [], attempts: [] }

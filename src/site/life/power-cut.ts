@@ -25,7 +25,8 @@ import { leaveBad } from './verdicts.ts'
 
 /** A machine gave a sign in this time before, so it ran. Milliseconds. */
 export const runningMs = 60 * 60_000
-const windowMs = 60_000
+/** Machines that start again within this time show a power cut. Milliseconds. */
+export const powerCutMs = 60_000
 const leastMachines = 3
 const reason = 'the power was cut: most machines started again within a minute'
 
@@ -41,7 +42,7 @@ export interface Restarts {
 
 /** @returns the machines whose last start is to be excused, because the power was cut */
 export function cutMachines(restarts: Restarts, now: Now): readonly string[] {
-  const since = now.uptime - windowMs
+  const since = now.uptime - powerCutMs
   const restarted = restarts.restartedSince(since)
   if (restarted < leastMachines) return []
   if (restarted * 2 <= restarts.ranSince(now.uptime - runningMs)) return []
