@@ -1,19 +1,11 @@
 /** The jobs of the worker threads. Each job is about one store path. */
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-
-import { errnoOf, fileSystemError } from '../errors.ts'
 import type { ContentCheck } from '../nix/content-address.ts'
 import type { Hash } from '../nix/hash.ts'
-import { discard, type NarSource } from '../nix/nar-source.ts'
+import type { NarSource } from '../nix/nar-source.ts'
 import { tidy } from '../tidy.ts'
-import { adoptTree } from './adopt.ts'
-import { contentMatches, treeMatches } from './check-tree.ts'
 import type { MemoryClaim } from './decoder-memory.ts'
-import { entryFile, formatEntry, treeName } from './entry.ts'
 import { placeTree, TouchedTree, type PlaceMethod } from './place.ts'
 import type { NarExpectation } from './receive.ts'
-import { setAsideDamaged } from './removal.ts'
 
 export type Job = ReceiveJob | PlaceJob | AdoptJob | CheckJob | ContentJob
 
@@ -68,76 +60,30 @@ export interface ContentJob {
 /** Whether the tree is whole; always true for `receive`, which throws otherwise. */
 export type JobResult = boolean
 
+/** Loads only what the job needs: each thread loads it again, and a build with a full pool only places. */
 export async function runJob(
   job: Job,
   progress: (bytes: number) => void,
   memory: MemoryClaim,
 ): Promise<JobResult> {
   switch (job.kind) {
-    case 'receive':
+    case 'receive': {
+      const { receive } = await import('./receive-job.ts')
       await receive(job, progress, memory)
       return true
+    }
     case 'place':
       return place(job, progress)
     case 'adopt':
       return adopt(job, progress)
-    case 'check':
+    case 'check': {
+      const { treeMatches } = await import('./check-tree.ts')
       return treeMatches(job.tree, job.narHash, job.narSize, progress)
-    case 'content':
+    }
+    case 'content': {
+      const { contentMatches } = await import('./check-tree.ts')
       return contentMatches(job.tree, job.content)
-  }
-}
-
-async function receive(
-  job: ReceiveJob,
-  progress: (bytes: number) => void,
-  memory: MemoryClaim,
-): Promise<void> {
-  const { scratch, source, expected, search } = job
-  try {
-    // Load decompression only here: a build with a full pool does not need it.
-    const { receiveNar } = await import('./receive.ts')
-    mkdirSync(scratch)
-    const tree = join(scratch, treeName)
-    const secrets = await receiveNar(source, tree, expected, search, progress, memory)
-    writeFileSync(join(scratch, entryFile), formatEntry({ narSize: expected.narSize, secrets }))
-    appear(job)
-  } catch (error) {
-    tidy(scratch, quietly)
-    throw fileSystemError(`could not unpack ${expected.path}`, error)
-  } finally {
-    discard(source)
-  }
-}
-
-/** No warning here: the end of the build removes its whole scratch directory. */
-const quietly = () => undefined
-
-/** Renames the finished entry into the pool. */
-function appear({ scratch, entry, expected }: ReceiveJob): void {
-  try {
-    renameSync(scratch, entry)
-    return
-  } catch (error) {
-    const errno = errnoOf(error)
-    if (errno !== 'ENOTEMPTY' && errno !== 'EEXIST') throw error
-  }
-  // Usually another build has finished the same path first and already uses the entry. But this
-  // build has not verified that entry, so hash it.
-  const { narHash, narSize } = expected
-  if (isWhole(join(entry, treeName), narHash, narSize)) tidy(scratch, quietly)
-  else {
-    setAsideDamaged(entry, dirname(scratch))
-    renameSync(scratch, entry)
-  }
-}
-
-function isWhole(tree: string, narHash: Hash, narSize: number): boolean {
-  try {
-    return treeMatches(tree, narHash, narSize, quietly)
-  } catch {
-    // Treat a tree that cannot be read like a damaged one.
-    return false
+    }
   }
 }
 
@@ -146,20 +92,24 @@ function place(job: PlaceJob, progress: (bytes: number) => void): boolean {
     placeTree(job.tree, job.target, job.method)
   } catch (error) {
     if (!(error instanceof TouchedTree)) throw error
-    tidy(job.target, quietly)
+    tidy(job.target, () => undefined)
     return false
   }
   progress(job.narSize)
   return true
 }
 
-function adopt(job: AdoptJob, progress: (bytes: number) => void): boolean {
+async function adopt(job: AdoptJob, progress: (bytes: number) => void): Promise<boolean> {
+  const [{ adoptTree }, { treeMatches }] = await Promise.all([
+    import('./adopt.ts'),
+    import('./check-tree.ts'),
+  ])
   let isWhole = false
   try {
     adoptTree(job.tree, job.target, job.method)
     isWhole = treeMatches(job.target, job.narHash, job.narSize, progress)
     return isWhole
   } finally {
-    if (!isWhole) tidy(job.target, quietly)
+    if (!isWhole) tidy(job.target, () => undefined)
   }
 }

@@ -17,36 +17,35 @@ import {
   type Stats,
 } from 'node:fs'
 
+import { joinBytes } from '../byte-paths.ts'
 import { errnoOf, fileSystemError } from '../errors.ts'
 import { storeTime } from '../nix/nar/restore.ts'
 
 /** The way to get the files of an image from the pool. */
 export type PlaceMethod = 'reflink' | 'hardlink' | 'copy'
 
-const slash = Buffer.from('/')
+/** Text where possible: a buffer for each path makes placing many small files slower by a fifth. */
+type Path = string | Buffer
 
 /** Thrown if somebody has written to a file of the pool since it was unpacked. */
 export class TouchedTree extends Error {}
 
 /** @param target must not exist; its parent must */
 export function placeTree(source: string, target: string, method: PlaceMethod): void {
-  const from = Buffer.from(source)
-  const to = Buffer.from(target)
   const placeFile = filePlacers[method]
   // A hard link keeps the owner of the file. So we make links only to our own files.
   const owner = process.geteuid?.() ?? 0
 
-  function placeDirectory(from: Buffer, to: Buffer): void {
+  function placeDirectory(from: Path, to: Path): void {
     mkdirSync(to, 0o755)
-    for (const entry of readdirSync(from, { withFileTypes: true, encoding: 'buffer' })) {
-      const path = Buffer.concat([from, slash, entry.name])
-      place(path, Buffer.concat([to, slash, entry.name]), entry)
+    for (const entry of entriesOf(from)) {
+      place(joinPath(from, entry.name), joinPath(to, entry.name), entry)
     }
     utimesSync(to, storeTime, storeTime)
     chmodSync(to, 0o555)
   }
 
-  function place(from: Buffer, to: Buffer, kind: Pick<Dirent, 'isDirectory' | 'isSymbolicLink'>) {
+  function place(from: Path, to: Path, kind: Pick<Dirent, 'isDirectory' | 'isSymbolicLink'>) {
     if (kind.isDirectory()) placeDirectory(from, to)
     else if (kind.isSymbolicLink()) {
       symlinkSync(readlinkSync(from, { encoding: 'buffer' }), to)
@@ -59,14 +58,30 @@ export function placeTree(source: string, target: string, method: PlaceMethod): 
   }
 
   try {
-    place(from, to, lstatSync(from))
+    place(source, target, lstatSync(source))
   } catch (error) {
     if (error instanceof TouchedTree) throw error
     throw fileSystemError(`could not place ${source} at ${target}`, error)
   }
 }
 
-type PlaceFile = (from: Buffer, to: Buffer, stat: Stats, owner: number) => void
+/** Node puts this character in the place of bytes that are not UTF-8. */
+const replacement = '\ufffd'
+
+function entriesOf(directory: Path): Dirent[] | Dirent<Buffer>[] {
+  if (typeof directory === 'string') {
+    const entries = readdirSync(directory, { withFileTypes: true })
+    if (!entries.some(({ name }) => name.includes(replacement))) return entries
+  }
+  return readdirSync(directory, { withFileTypes: true, encoding: 'buffer' })
+}
+
+function joinPath(directory: Path, name: Path): Path {
+  if (typeof directory === 'string' && typeof name === 'string') return `${directory}/${name}`
+  return joinBytes(Buffer.from(directory), Buffer.from(name))
+}
+
+type PlaceFile = (from: Path, to: Path, stat: Stats, owner: number) => void
 
 const filePlacers: Record<PlaceMethod, PlaceFile> = {
   reflink(from, to) {
@@ -94,7 +109,7 @@ const filePlacers: Record<PlaceMethod, PlaceFile> = {
 /** The file has too many links, or hard links are not allowed. */
 const unlinkable = new Set(['EMLINK', 'EPERM'])
 
-function copyFile(from: Buffer, to: Buffer): void {
+function copyFile(from: Path, to: Path): void {
   copyFileSync(from, to, constants.COPYFILE_EXCL)
   utimesSync(to, storeTime, storeTime)
 }
