@@ -8,6 +8,7 @@ import * as v from 'valibot'
 import { repository } from '../support/netimage.ts'
 import type { NixWorld } from '../support/real-nix.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { blocksOf } from '../packaging/support/start-page.ts'
 import { createFixtureWorld, fixture, nodeDirectory } from './support.ts'
 
 const nixpkgsFlake = `{
@@ -111,5 +112,35 @@ suite('the flake', () => {
       `builtins.attrNames (import ${file}).inputs`,
     ])
     assert.deepEqual(JSON.parse(output), ['netimage', 'nixpkgs'])
+  })
+
+  suite('docs/start.md', () => {
+    const [ofMachine = '', noMore] = blocksOf('The system of the machine', 'nix')
+    const [ofServer = '', noMoreOfServer] = blocksOf('NixOS', 'nix')
+
+    /** Evaluates an attribute of a flake that a person writes by the page. */
+    async function evaluate(name: string, text: string, attribute: string): Promise<string> {
+      const flake = join(directory, name)
+      mkdirSync(flake, { recursive: true })
+      writeFileSync(join(flake, 'flake.nix'), text)
+      // A person has the rest of the server's configuration there.
+      writeFileSync(join(flake, 'configuration.nix'), '{ system.stateVersion = "26.05"; }')
+      const from = ['--override-input', 'netimage', `path:${own}`]
+      const within = ['--override-input', 'netimage/nixpkgs', `path:${nixpkgs}`]
+      return await nix('eval', '--raw', `path:${flake}#${attribute}`, ...from, ...within)
+    }
+
+    test('has a machine with an image', async () => {
+      assert.equal(noMore, undefined)
+      const image = 'nixosConfigurations.pc.config.system.build.netImage.drvPath'
+      assert.match(await evaluate('machine', ofMachine, image), /\.drv$/)
+    })
+
+    test('has a server on NixOS that serves the image of its machine', async () => {
+      assert.equal(noMoreOfServer, undefined)
+      const service = 'nixosConfigurations.server.config.systemd.services.netimage'
+      const command = await evaluate('server', ofServer, `${service}.serviceConfig.ExecStart`)
+      assert.match(command, /"\/nix\/store\/[^"]+\/net-image" .*"--allow" "dc:a6:32:01:02:03"/)
+    })
   })
 })

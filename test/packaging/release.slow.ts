@@ -14,6 +14,7 @@ import { version } from '../../src/version.ts'
 import { cacheDirectory } from '../e2e/support/cache.ts'
 import { repository } from '../support/netimage.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { bootByStartPage } from './support/boot-by-start-page.ts'
 import { runInDebian } from './support/debian.ts'
 
 const directory = temporaryDirectory()
@@ -152,6 +153,16 @@ suite('a release', () => {
     assert.match(output, /^CapEff:\t0000000000000400\nNoNewPrivs:\t1\nSeccomp:\t2$/m)
     assert.match(output, /^after an update: active$/m)
     assert.match(output, /^left: \/var\/lib\/netimage $/m)
+  })
+
+  test('docs/start.md leads from a fresh Debian to a machine that boots', async () => {
+    const { output, root } = await bootByStartPage(join(directory, 'start'), {
+      [debianPackage]: released(debianPackage),
+      SHA256SUMS: released('SHA256SUMS'),
+    })
+    assert.match(output, new RegExp(`^${debianPackage}: OK$`, 'm'))
+    assert.match(output, /^52:54:00:00:00:01 .* mount .* registered \d/m)
+    assert.match(root.join('\n'), /^10\.66\.0\.1:\S+ \/ nfs /m)
   })
 
   test('the OCI image is known to skopeo and umoci, and runs', () => {

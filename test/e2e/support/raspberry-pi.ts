@@ -95,7 +95,7 @@ export async function loadPi(host: Host, name: ModelName): Promise<PiReport> {
 export function assertStartsSystem(
   name: ModelName,
   report: PiReport,
-  { demo, manifest }: DemoImage,
+  { demo, manifest }: Pick<DemoImage, 'demo' | 'manifest'>,
 ): void {
   const [entry] = manifest.system.entries
   assert.ok(entry?.initrd !== undefined)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes a fresh Debian of the release of this machine, with systemd.
+# Makes a fresh Debian of the release of this machine, with systemd, and with the packages of Debian that
+# docs/start.md installs: the container has no network to fetch them.
 #
 #   fetch-debian.sh CACHE
 #
@@ -20,6 +21,6 @@ apt-get indextargets --format "deb [signed-by=$key] \$(REPO_URI) \$(RELEASE) mai
   'Created-By: Packages' 'Origin: Debian' | sort -u >"$cache/sources.list"
 [ -s "$cache/sources.list" ] || fail 'apt knows no Debian archive: run "apt-get update" first.'
 rm -rf "$cache/debian"
-mmdebstrap --quiet --variant=minbase --include=systemd-sysv,iproute2 --dpkgopt=force-unsafe-io \
+mmdebstrap --quiet --variant=minbase --include=systemd-sysv,iproute2,ipxe --dpkgopt=force-unsafe-io \
   '' "$cache/debian" "$cache/sources.list" >&2
 finish
