@@ -233,6 +233,14 @@ suite('the status page in Chromium', () => {
     await row(page, 'pi1').getByText('since').waitFor()
     await connection.getByText('Live').waitFor()
     assert.equal(await alert.textContent(), '')
+
+    await page.route('**/api/machines/*', (route) =>
+      route.fulfill({ status: 503, json: { error } }),
+    )
+    await row(page, 'pi1').getByRole('link').click()
+    await page.getByText('the site is <b>damaged</b>. Mend it.').waitFor()
+    await page.unroute('**/api/machines/*')
+    await page.getByRole('heading', { name: 'Boots', exact: true }).waitFor()
   })
 
   test('has no barriers that axe finds, in light and dark, and on a telephone', async (context) => {

@@ -4,7 +4,8 @@ import { encode } from './text.js'
 
 /** A request that takes longer has failed. */
 const patienceMs = 15_000
-const againMs = 5000
+/** What could not be read is asked for again after this time. */
+export const againMs = 5000
 /** How often it is asked whether the server is still there. A broken network may not be noticed otherwise. */
 const beatMs = 20_000
 /** So many machines are named in one request. */

@@ -1,4 +1,5 @@
 /** The log of the site: who did what, and what the server decided. */
+import { againMs } from './data.js'
 import { el, keyedList, replace, time } from './dom.js'
 import { called, machineHash } from './text.js'
 
@@ -36,7 +37,9 @@ export function createLog({ data, get, onError }) {
       if (rows.length === 0) replace(about, 'Nothing yet.')
       else showAbout()
     } catch (error) {
-      if (own === asked) onError(error)
+      if (own !== asked) return
+      onError(error)
+      setTimeout(() => own === asked && !section.hidden && read(), againMs)
     }
   }
 

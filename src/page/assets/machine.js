@@ -1,4 +1,5 @@
 /** One machine: its boots to scale, its generations and its attempts. */
+import { againMs } from './data.js'
 import { el, replace, setText, time } from './dom.js'
 import {
   attemptTable,
@@ -46,6 +47,7 @@ export function createMachine({ data, get, announce }) {
       draw()
     } catch (error) {
       if (own !== asked) return
+      setTimeout(() => own === asked && !section.hidden && read(), againMs)
       // It is gone from the site, or the network is: what was there stays, and the page says that it is old.
       if (shown && !error.problem) return
       shown = undefined
