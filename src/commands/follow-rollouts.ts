@@ -5,6 +5,7 @@ import { NetimageError } from '../errors.ts'
 import { printableJson, visible } from '../printable.ts'
 import { openSiteToRead } from '../site/database.ts'
 import type { LogRow } from '../site/log/rows.ts'
+import { newestOf } from '../site/rollout/statements.ts'
 import { rolloutStatus, saysStands, type RolloutStatus } from '../site/rollout/status.ts'
 import { logLine } from './log-line.ts'
 import { printLine, type Surroundings } from './run.ts'
@@ -85,7 +86,7 @@ function look(state: string, followed: readonly Followed[], after: number): Look
         return numbers.has(row.entry.rollout) ? [row] : []
       }),
       statuses: followed.map(({ group, number }): Shown => {
-        const found = rollouts.newest.find((each) => each.group === group)
+        const found = newestOf(rollouts, group)
         if (found?.number === number) {
           return rolloutStatus(site.lifeOf, rollouts, found, uptime, names)
         }

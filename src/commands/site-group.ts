@@ -3,7 +3,7 @@ import { NetimageError } from '../errors.ts'
 import { isMachine } from '../site/find-machine.ts'
 import type { Entry } from '../site/log/entry.ts'
 import type { Rollout } from '../site/rollout/rollout.ts'
-import type { SiteRollouts } from '../site/rollout/statements.ts'
+import { newestOf, type SiteRollouts } from '../site/rollout/statements.ts'
 import { groupsIn } from '../site/rollout/status.ts'
 import { BrokenRow } from '../site/rows.ts'
 import type { SiteWriter } from '../site/statements.ts'
@@ -23,7 +23,7 @@ export interface GroupOfSite {
 
 export type NoteOf = (entry: Entry, machine?: string) => void
 
-/** @throws `NetimageError` `unknown-group` */
+/** @throws `NetimageError` `unknown-group`, `bad-state` */
 export async function withGroup<T>(
   { state, person }: OpenedState,
   group: string,
@@ -53,10 +53,10 @@ function ifWhole<T>(read: () => T): T[] {
   }
 }
 
-/** The newest roll-out of the group. @throws `NetimageError` `unknown-group` */
+/** The newest roll-out of the group. @throws `NetimageError` `unknown-group`, `bad-state` */
 export function rolloutOf(rollouts: SiteRollouts, group: string): Rollout {
-  const found = rollouts.newest.find((each) => each.group === group)
-  if (found && groupsIn(rollouts).has(group)) return found
+  const found = groupsIn(rollouts).has(group) ? newestOf(rollouts, group) : undefined
+  if (found) return found
   const groups = [...groupsIn(rollouts)].toSorted().join(', ')
   throw new NetimageError('unknown-group', `the site has no group ${group}`, {
     details: { actual: group },

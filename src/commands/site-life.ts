@@ -6,6 +6,7 @@ import { assign, decide, rollback, type Assigned, type NoWayBack } from '../site
 import { generationOf, type Generation, type Life } from '../site/life/life.ts'
 import { givenOf, type Entry } from '../site/log/entry.ts'
 import { isMachineName } from '../site/machine-name.ts'
+import { noteBadOn } from '../site/rollout/rollouts.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import { shownGeneration } from '../site/status.ts'
 import { mustBeBootable } from './bootable.ts'
@@ -125,6 +126,7 @@ function verdictCommand(verdict: 'good' | 'bad') {
       runCommand(flags, async () => {
         const opened = await openStateToChange(flags.state)
         return await changeGenerations(opened, machine, (writer, machine, state) => {
+          if (verdict === 'good') noteBadOn(writer, machine)
           const decided = decide(writer.of(machine), number, verdict)
           if (!decided) throw noGeneration(machine, number)
           const { life, generation } = decided

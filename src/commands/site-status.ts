@@ -1,10 +1,11 @@
 import { Command } from '@commander-js/extra-typings'
 
-import { exitStatus } from '../errors.ts'
+import { exitStatus, type NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
 import { machineIn } from '../site/find-machine.ts'
 import type { LeftFiles } from '../site/left-files.ts'
 import type { Life } from '../site/life/life.ts'
+import { noRollouts, type BrokenRollout } from '../site/rollout/statements.ts'
 import { groupStatuses, rolloutStatus, type GroupStatus } from '../site/rollout/status.ts'
 import type { BrokenRow } from '../site/rows.ts'
 import {
@@ -43,15 +44,16 @@ async function status(machine: string | undefined, named: string | undefined): P
   const site = openSiteToRead(state)
   try {
     const names = site?.names() ?? new Map<string, string>()
-    const { groups, holds } = site?.rollouts() ?? { groups: none, holds: none }
+    const { groups, holds } = site?.rollouts() ?? noRollouts
     const context = { names, groups, holds, uptime: site?.uptime() ?? 0 }
     const describe = (life: Life) => statusInSite(life, context)
     const show = await showImages(state)
     if (machine === undefined) {
       const broken: BrokenRow[] = []
       const all = (site?.lives((error) => broken.push(error)) ?? []).map(describe)
-      const found = site ? groupStatuses(site.lifeOf, site.rollouts(), site.uptime(), names) : []
-      return withGroups(found, withBroken(all, broken), names)
+      const rollouts = site?.rollouts() ?? noRollouts
+      const found = site ? groupStatuses(site.lifeOf, rollouts, site.uptime(), names) : []
+      return withGroups(found, rollouts.broken, withBroken(all, broken), names)
     }
     if (site && isGroup(site.rollouts(), names, machine)) {
       const rollout = rolloutOf(site.rollouts(), machine)
@@ -82,40 +84,51 @@ async function status(machine: string | undefined, named: string | undefined): P
   }
 }
 
-const none = new Map<string, never>()
-
 function withGroups(
   groups: readonly GroupStatus[],
-  { text, json, ...outcome }: Outcome,
+  broken: readonly BrokenRollout[],
+  machines: Outcome,
   names: ReadonlyMap<string, string>,
 ): Outcome {
-  const lines = groups.flatMap(({ shown, rollout }) => summaryOfGroup(shown, rollout, names))
+  const lines = [
+    ...groups.flatMap(({ shown, rollout }) => summaryOfGroup(shown, rollout, names)),
+    ...broken.flatMap(saysBroken),
+  ]
   return {
-    ...outcome,
-    text: [...lines, ...(lines.length > 0 ? [''] : []), text].join('\n'),
-    json: { ...(groups.length > 0 && { groups: groups.map(({ shown }) => shown) }), ...json },
+    ...machines,
+    ...(broken.length > 0 && { exitStatus: exitStatus.untrusted }),
+    text: [...lines, ...(lines.length > 0 ? [''] : []), machines.text].join('\n'),
+    json: {
+      ...(groups.length > 0 && { groups: groups.map(({ shown }) => shown) }),
+      ...(broken.length > 0 && {
+        brokenGroups: broken.map((error) => ({ group: error.group, ...shownError(error) })),
+      }),
+      ...machines.json,
+    },
   }
 }
 
 /** A broken row must not hide the other machines. */
 function withBroken(all: readonly MachineInGroup[], broken: readonly BrokenRow[]): Outcome {
   const isNone = all.length === 0 && broken.length === 0
-  const lines = broken.flatMap(({ message, code, hint }) => [`${message} [${code}]`, `  ${hint}`])
   return {
-    text: isNone ? 'no machines yet' : [inColumns(all), ...lines].join('\n'),
+    text: isNone ? 'no machines yet' : [inColumns(all), ...broken.flatMap(saysBroken)].join('\n'),
     json: {
       machines: all,
       ...(broken.length > 0 && {
-        broken: broken.map(({ machine, code, message, hint }) => ({
-          machine,
-          code,
-          message,
-          hint,
-        })),
+        broken: broken.map((error) => ({ machine: error.machine, ...shownError(error) })),
       }),
     },
     ...(broken.length > 0 && { exitStatus: exitStatus.untrusted }),
   }
+}
+
+function saysBroken({ message, code, hint }: NetimageError): string[] {
+  return [`${message} [${code}]`, `  ${hint}`]
+}
+
+function shownError({ code, message, hint }: NetimageError) {
+  return { code, message, hint }
 }
 
 type ShowImage = (generation: ShownGeneration) => string

@@ -72,6 +72,7 @@ const machineSchema = v.object({
   alarm: v.exactOptional(count),
   stateBack: v.exactOptional(v.object({ to: count, before: count, after: count })),
   keep: v.exactOptional(count),
+  forgotten: v.exactOptional(v.object({ generation: count, attempt: count })),
 })
 
 /** A life without its lists, which have rows of their own. */
@@ -95,11 +96,19 @@ export class BrokenRow extends NetimageError {
 }
 
 function hintFor(file: string, machine: string): string {
-  const quoted = `'${machine.replaceAll("'", "''")}'`
-  const deletes = ['attempts', 'generations', 'machines'].map(
-    (table) => `DELETE FROM ${table} WHERE machine = ${quoted};`,
-  )
-  return `Put back a copy of the file from a backup. Or let the site forget this machine: sqlite3 ${file} "${deletes.join(' ')}". Then the machine begins again with the image of the server, and keeps its files.`
+  const one = `'${machine.replaceAll("'", "''")}'`
+  const last = (table: string) =>
+    `(SELECT coalesce(max(number), 0) FROM ${table} WHERE machine = ${one})`
+  // Snapshots, boots and roll-outs refer to the numbers, so they are not used again.
+  const numbers = `json_object('generation', ${last('generations')}, 'attempt', ${last('attempts')})`
+  const life = `json_object('machine', ${one}, 'isChosen', json('false'), 'forgotten', ${numbers})`
+  const sql = [
+    `REPLACE INTO machines VALUES (${one}, ${life});`,
+    ...['attempts', 'generations', 'restart_requests'].map(
+      (table) => `DELETE FROM ${table} WHERE machine = ${one};`,
+    ),
+  ]
+  return `Put back a copy of the file from a backup. Or let the site forget this machine: sqlite3 ${file} "${sql.join(' ')}". Then the machine begins again with the image of the server, and keeps its files.`
 }
 
 /** @throws an error of JSON or of the schema */

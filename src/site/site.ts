@@ -44,6 +44,7 @@ import {
 } from './life/life.ts'
 import { isBack } from './life/states.ts'
 import { givenOf, toldBy, type Entry, type OfMachine, type Who } from './log/entry.ts'
+import { newestOf } from './rollout/statements.ts'
 import { BrokenRow } from './rows.ts'
 import type { SiteWriter } from './statements.ts'
 import { createWaitingSigns } from './waiting-signs.ts'
@@ -91,7 +92,7 @@ export interface Site {
   /**
    * The group of the machine, if its machines may not publish systems of their own.
    *
-   * @throws `NetimageError`
+   * @throws `NetimageError`: the machine must not publish a system then
    */
   groupThatRefuses(machine: string): string | undefined
   /** The host key that the site made for the machine. @throws `NetimageError` */
@@ -404,10 +405,10 @@ export function openSite(settings: SiteSettings): Site {
     hostKeyOf: database.read.hostKeyOf,
     nameOf: (machine) => database.read.names().get(machine),
     groupThatRefuses(machine) {
-      const { newest, groups } = database.read.rollouts()
-      const group = groups.get(machine)
-      const rollout = newest.find((each) => each.group === group)
-      return rollout?.rebuild === 'refuse' ? group : undefined
+      const rollouts = database.read.rollouts()
+      const group = rollouts.groups.get(machine)
+      if (group === undefined) return undefined
+      return newestOf(rollouts, group)?.rebuild === 'refuse' ? group : undefined
     },
     currentAttempt: (machine) => currentIn(database.read.lifeOf(machine)),
     mayRun: (machine) => running.has(machine),

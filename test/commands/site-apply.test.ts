@@ -4,8 +4,9 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, rmSync, writeFileSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
 import { after, before, suite, test } from 'node:test'
-import { openSiteToRead } from '../../src/site/database.ts'
+import { openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
 import { saysWhat } from '../../src/site/log/sentence.ts'
 import { buildSystem, writeSystems } from '../site/images/support/made-images.ts'
@@ -163,6 +164,14 @@ suite('netimage site apply', () => {
     await run(state, 'apply', '--yes')
     assert.partialDeepStrictEqual(look(state).rollouts.newest, [{ number: 2, keep: 5 }])
     assert.match(look(state).log.at(-1) ?? '', /^site: began roll-out 2 .*; before: roll-out 1$/)
+    // As the error of a broken row says.
+    const database = new DatabaseSync(siteFile(state))
+    database.exec("UPDATE rollouts SET rollout = '{' WHERE number = 2")
+    database.close()
+    const mended = await run(state, 'apply', '--yes')
+    assert.match(mended.stdout, /a row of roll-out 2 of lab in .* is broken/)
+    const { newest, broken } = look(state).rollouts
+    assert.partialDeepStrictEqual([newest, broken], [[{ number: 3, keep: 5 }], []])
   })
 
   test('ends the roll-out of a group that the file does not have any more', async () => {

@@ -156,6 +156,38 @@ suite('the roll-out of a group', () => {
     assert.deepEqual(look().next, ['new', 'new', 'new'])
   })
 
+  test('is given to a machine again on which a person calls it good, also if only people saw it bad', async (context) => {
+    const { state, site, look } = await begun(all)
+    await letServerRun(context, state)
+    for (const verdict of ['bad', 'good']) {
+      assert.equal((await site(verdict, mac(1), '2')).status, 0)
+      assert.deepEqual(look().next, ['old', 'new', 'new'])
+    }
+    await letServerRun(context, state)
+    assert.deepEqual(look().next, ['new', 'new', 'new'])
+  })
+
+  test('is not hidden if its row is broken', async () => {
+    const { state, site } = await begun(all)
+    const database = new DatabaseSync(siteFile(state))
+    database.exec("UPDATE rollouts SET rollout = '{'")
+    database.close()
+    const problem = /^a row of roll-out 1 of lab in .* is broken/
+    for (const command of ['status', 'pause']) {
+      const { message, hint } = assertFailed(await site(command, group, '--json'), 'bad-state', {
+        file: siteFile(state),
+      })
+      assert.match(message, problem)
+      assert.match(hint ?? '', /begin another roll-out of the group: netimage site apply\./)
+    }
+    const { status, stdout } = await site('status')
+    assert.equal(status, 4)
+    assert.match(stdout, problem)
+    assert.match(stdout, new RegExp(`\n${mac(3)} `))
+    const shown = await site('status', '--json')
+    assert.match(shown.stdout, /"brokenGroups":\s*\[\s*\{\s*"group":\s*"lab"/)
+  })
+
   test('tells which machines a person has to restart', async (context) => {
     const { state, site } = await begun(all, new Map([[mac(3), { reboot: ['true'] }]]))
     await letServerRun(context, state)

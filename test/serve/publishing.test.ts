@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { publishedOf } from '../../src/site/publish/published.ts'
 import { startPublishing } from '../../src/serve/publishing.ts'
-import { openSiteDatabase, openSiteToRead } from '../../src/site/database.ts'
+import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { decide } from '../../src/site/life/choose.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { beginRollout } from '../../src/site/rollout/rollouts.ts'
@@ -69,14 +70,15 @@ async function start(
   }
   return {
     ...{ state, site },
-    async publish(id: string): Promise<string> {
+    /** @param expected the errors that the server may tell */
+    async publish(id: string, expected = /^$/): Promise<string> {
       const text = JSON.stringify({ version: 1, id, toplevel })
       plant(fileSystem, `${folder}/request`, { file: text })
       publishing.notice(mac)
       const isFinal = new RegExp(`^id ${id}\nstatus (?!working)`)
       await waitUntil(`the answer to ${id}`, () => {
         // An error may be the reason why no answer comes.
-        assert.deepEqual(errors, [])
+        for (const { message } of errors) assert.match(message, expected)
         return isFinal.test(read())
       })
       return read()
@@ -238,6 +240,12 @@ test('a published system is refused if the group of the machine says so, until i
   apply('refuse')
   assert.match(await world.publish('first'), /status refused\n.*group lab.*rebuild = "refuse"/)
   assert.deepEqual(readdirSync(world.state).includes('published'), false)
+  const database = new DatabaseSync(siteFile(world.state))
+  database.exec("UPDATE rollouts SET rollout = '{'")
+  database.close()
+  const broken = /^a row of roll-out 1 of lab in .* is broken/
+  const answer = await world.publish('second', broken)
+  assert.match(answer, /status refused\n.*an error on the server\.\nsay Read the reason in the log/)
   apply('allow')
-  assert.match(await world.publish('second'), /status published\n/)
+  assert.match(await world.publish('third', broken), /status published\n/)
 })

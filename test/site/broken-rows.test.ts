@@ -5,7 +5,8 @@ import { spawnSync } from 'node:child_process'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
 import type { NetimageError } from '../../src/errors.ts'
-import { siteFile } from '../../src/site/database.ts'
+import { openSiteToRead, siteFile } from '../../src/site/database.ts'
+import type { RestartRequest } from '../../src/site/rollout/rollout.ts'
 import { openSite } from '../../src/site/site.ts'
 import { netimageError } from '../support/errors.ts'
 import { assertFailed, netimage } from '../support/netimage.ts'
@@ -45,6 +46,15 @@ async function open(state = freshName(), machines: readonly string[] = [one, oth
   return { state, site, errors, begins, comesUp }
 }
 
+function requestsIn(state: string): string[] {
+  const reader = openSiteToRead(state) ?? assert.fail()
+  try {
+    return [...reader.rollouts().requests.keys()]
+  } finally {
+    reader.close()
+  }
+}
+
 suite('a broken row', () => {
   for (const [table, sql] of Object.entries(breaks)) {
     test(`in ${table} costs the attempts of its machine only`, async () => {
@@ -66,6 +76,14 @@ suite('a broken row', () => {
   test('does not keep a server from starting, and is told with what removes it', async () => {
     const first = await open()
     run(first.state, breaks.attempts)
+    const request: RestartRequest = {
+      ...{ rollout: 1, group: 'lab', kind: 'reboot', attempt: 1 },
+      ...{ uptime: 0, times: 1, command: 'ended' },
+    }
+    const text = JSON.stringify(request)
+    for (const machine of [one, other]) {
+      run(first.state, `INSERT INTO restart_requests VALUES ('${machine}', '${text}')`)
+    }
     first.site.close(start)
     const { site, errors, begins } = await open(first.state, [])
     assert.deepEqual([...site.interrupted.keys()], [other])
@@ -73,7 +91,10 @@ suite('a broken row', () => {
     assert.equal(file, siteFile(first.state))
     const removed = spawnSync('sqlite3', [file, sql], { encoding: 'utf8' })
     assert.equal(removed.status, 0, removed.stderr)
-    assert.equal((await begins(one))?.attempt.number, 1)
+    // Snapshots and roll-outs know the numbers that it had.
+    const { attempt, generation } = (await begins(one)) ?? assert.fail()
+    assert.deepEqual([attempt.number, generation.number], [2, 2])
+    assert.deepEqual(requestsIn(first.state), [other])
     site.close(start)
   })
 

@@ -7,6 +7,7 @@ import {
   hasBooted,
   keptImagesOf,
   lastAttempt,
+  nextAttempt,
   policyOf,
   runningAttempt,
   signNow,
@@ -134,7 +135,7 @@ export function bind(life: Life, now: Now, policy: Policy, choice: Choice = {}):
   const bound = generationOf(chosen.life, chosen.life.current)
   if (!bound) return chosen
   const begun: Attempt = {
-    number: (lastAttempt(life)?.number ?? 0) + 1,
+    number: nextAttempt(life),
     generation: bound.number,
     keptImages: [],
     startedAt: now.at,

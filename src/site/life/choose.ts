@@ -3,6 +3,7 @@ import {
   generationOf,
   isAlike,
   isWanted,
+  nextGeneration,
   unchanged,
   wantedOf,
   withGeneration,
@@ -55,7 +56,7 @@ export function assign(
   if (known) return { life: { ...left, current: known.generation.number }, told: [], ...known }
   const generation: Generation = {
     ...candidate,
-    number: (life.generations.at(-1)?.number ?? 0) + 1,
+    number: nextGeneration(life),
     madeAt: now.at,
     verdict: 'trial',
     failures: 0,

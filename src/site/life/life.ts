@@ -144,6 +144,8 @@ export interface Life {
   stateBack?: StateBack
   /** How many further good generations it keeps, as the last roll-out that reached it says. */
   keep?: number
+  /** The highest numbers that it had when a person let the site forget it: they are not used again. */
+  forgotten?: { generation: number; attempt: number }
   /** The oldest first. */
   generations: readonly Generation[]
   /** The oldest first. Old attempts are forgotten. */
@@ -214,6 +216,16 @@ export function newLife(machine: string): Life {
 
 export function generationOf(life: Life, number: number | undefined): Generation | undefined {
   return life.generations.find((generation) => generation.number === number)
+}
+
+/** The number of its next generation. */
+export function nextGeneration({ generations, forgotten }: Life): number {
+  return (generations.at(-1)?.number ?? forgotten?.generation ?? 0) + 1
+}
+
+/** The number of its next attempt. */
+export function nextAttempt({ attempts, forgotten }: Life): number {
+  return (attempts.at(-1)?.number ?? forgotten?.attempt ?? 0) + 1
 }
 
 export function lastAttempt(life: Life): Attempt | undefined {

@@ -237,7 +237,7 @@ export function createPublishing(settings: PublishingSettings): Publishing {
       return { why: 'the disk of the server is full', hint }
     }
     return {
-      why: 'the server could not make the boot files',
+      why: 'there was an error on the server',
       hint: 'Read the reason in the log of the server. Then run nixos-rebuild again.',
     }
   }

@@ -4,7 +4,7 @@ import { assign } from '../life/choose.ts'
 import { generationOf, withGeneration, type Generation, type Life } from '../life/life.ts'
 import { beforeOf, hasTried, takeBack } from '../life/take-back.ts'
 import { isFull, say, seen, type Draft } from './draft.ts'
-import type { Given, Health } from './rollout.ts'
+import type { Given, Health, RolloutMachine } from './rollout.ts'
 import { lastBooted, standOf } from './stand.ts'
 
 export function takeBackAll(draft: Draft): void {
@@ -40,18 +40,19 @@ function isUntried(life: Life, { generation: number, after, before }: Given): bo
 /** Notes where the image is bad, so that a machine on which a person then calls it good is given it again. */
 export function noteBad({ members, lives, machines }: Draft): void {
   for (const [machine, member] of members) {
-    const { given, ...rest } = member
-    if (!given) continue
-    const { generation } = given
-    const life = lives.get(machine) ?? machines.lifeOf(machine)
-    const isNoted = member.refused === generation
-    if (generationOf(life, generation)?.verdict === 'bad') {
-      if (!isNoted) members.set(machine, { ...member, refused: generation })
-    } else if (isNoted && life.current === generation) {
-      const { refused: _, ...boots } = rest
-      members.set(machine, { ...boots, given })
-    }
+    members.set(machine, noted(member, lives.get(machine) ?? machines.lifeOf(machine)))
   }
+}
+
+/** As `noteBad`, for one machine. */
+export function noted(member: RolloutMachine, life: Life): RolloutMachine {
+  const { refused, ...rest } = member
+  const generation = generationOf(life, rest.given?.generation)
+  if (!generation) return member
+  const { number, verdict } = generation
+  const isNoted = refused === number
+  if (verdict === 'bad') return isNoted ? member : { ...rest, refused: number }
+  return isNoted && life.current === number ? rest : member
 }
 
 /** Gives the image to the machines of all waves that have begun. */

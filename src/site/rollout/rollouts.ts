@@ -4,6 +4,7 @@ import { newLife, type Life, type Now } from '../life/life.ts'
 import { BrokenRow } from '../rows.ts'
 import type { SiteWriter } from '../statements.ts'
 import { draftOf, seen, type Machines } from './draft.ts'
+import { noted } from './give.ts'
 import { restartNow } from './request-restarts.ts'
 import {
   newRollout,
@@ -114,6 +115,22 @@ export function stepRollouts(
     restarts: all.flatMap(({ restarts }) => restarts),
     told: all.flatMap(({ told }) => told),
     isUnfinished: all.some((each) => each.isUnfinished),
+  }
+}
+
+/**
+ * To be called before a person calls a generation of the machine good. It may have been bad for so short a time
+ * that no step has seen it.
+ */
+export function noteBadOn(
+  { of, rollouts }: Pick<SiteWriter, 'of' | 'rollouts'>,
+  machine: string,
+): void {
+  for (const rollout of rollouts.read().newest) {
+    const member = rollout.machines[machine]
+    if (!member) continue
+    const machines = { ...rollout.machines, [machine]: noted(member, of(machine)) }
+    rollouts.keep({ ...rollout, machines })
   }
 }
 

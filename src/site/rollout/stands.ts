@@ -36,7 +36,10 @@ const meanings = {
   held: 'is out',
   /** The image was bad on it before. */
   refused: 'is out',
-  /** It was given the image, and a person or the machine itself chose something else. */
+  /**
+   * It was given the image, and then a person or the machine itself chose something else, or a person let the
+   * site forget the machine.
+   */
   other: 'is out',
   /** It belongs to another group now, or to none. */
   moved: 'is out',

@@ -42,6 +42,21 @@ export interface Hold {
   by: string
 }
 
+/** The newest roll-out of a group has rows that are not what netimage writes. All others go on. */
+export class BrokenRollout extends NetimageError {
+  readonly group: string
+
+  /** @param file the database */
+  constructor(file: string, number: number, group: string, cause: unknown) {
+    const problem = `a row of roll-out ${number} of ${group} in ${file} is broken: ${messageOf(cause)}`
+    super('bad-state', problem, {
+      ...{ cause, details: { file } },
+      hint: 'Put back a copy of the file from a backup. Or begin another roll-out of the group: netimage site apply. Until then, its machines keep what they were given, and may not publish systems.',
+    })
+    this.group = group
+  }
+}
+
 /** All of it is of one moment. */
 export interface SiteRollouts {
   /** The newest roll-out of each group. */
@@ -50,8 +65,8 @@ export interface SiteRollouts {
   holds: ReadonlyMap<string, Hold>
   /** The groups of machines, by machine, as they were applied last. */
   groups: ReadonlyMap<string, string>
-  /** Roll-outs with broken rows, which are left out. */
-  broken: readonly NetimageError[]
+  /** Those of these with broken rows, which are left out. */
+  broken: readonly BrokenRollout[]
   /** When each machine was last asked to restart. */
   requests: ReadonlyMap<string, RestartRequest>
   /** Broken rows of this. It is then as if nobody had asked the machine. */
@@ -73,6 +88,13 @@ export interface RolloutWriter {
   release(machine: string): boolean
   /** Replaces all groups. */
   setGroups(groups: ReadonlyMap<string, string>): void
+}
+
+/** @returns undefined if the group has no roll-out. @throws `BrokenRollout` */
+export function newestOf({ newest, broken }: SiteRollouts, group: string): Rollout | undefined {
+  const error = broken.find((each) => each.group === group)
+  if (error) throw error
+  return newest.find((each) => each.group === group)
 }
 
 /** Of a site that nothing was rolled out in. */
@@ -103,7 +125,7 @@ export function rolloutReader(
   stored?: WeakSet<object>,
 ): () => SiteRollouts {
   const rollouts = database.prepare(
-    'SELECT max(number) AS number, rollout FROM rollouts GROUP BY name ORDER BY number',
+    'SELECT max(number) AS number, name, rollout FROM rollouts GROUP BY name ORDER BY number',
   )
   const machines = database.prepare(
     'SELECT machine, member FROM rollout_machines WHERE number = ? ORDER BY machine',
@@ -125,7 +147,7 @@ export function rolloutReader(
     const [newest, broken] = wholeOf(
       rollouts.all(),
       ({ number, rollout }) => readOne(Number(number), rollout),
-      ({ number }, error) => brokenRollout(file, Number(number), error),
+      ({ number, name }, error) => new BrokenRollout(file, Number(number), String(name), error),
     )
     return { newest, broken }
   }
@@ -155,12 +177,12 @@ function readAllRequests(
 }
 
 /** What can be read of the rows, and what is wrong with the others. */
-function wholeOf<Row, T>(
+function wholeOf<Row, T, Broken extends NetimageError>(
   rows: readonly Row[],
   read: (row: Row) => T,
-  explain: (row: Row, error: unknown) => NetimageError,
-): [T[], NetimageError[]] {
-  const [whole, broken]: [T[], NetimageError[]] = [[], []]
+  explain: (row: Row, error: unknown) => Broken,
+): [T[], Broken[]] {
+  const [whole, broken]: [T[], Broken[]] = [[], []]
   for (const row of rows) {
     try {
       whole.push(read(row))
@@ -182,20 +204,6 @@ function brokenRequest(file: string, machine: string, cause: unknown): NetimageE
     {
       ...{ cause, details: { file } },
       hint: `Put back a copy of the file from a backup. Or let the site forget that it asked: sqlite3 ${file} "DELETE FROM restart_requests WHERE machine = ${quoted};". Roll-outs may then ask it once more.`,
-    },
-  )
-}
-
-function brokenRollout(file: string, number: number, cause: unknown): NetimageError {
-  const deletes = ['rollout_machines', 'rollouts'].map(
-    (table) => `DELETE FROM ${table} WHERE number = ${number};`,
-  )
-  return new NetimageError(
-    'bad-state',
-    `a row of roll-out ${number} in ${file} is broken: ${messageOf(cause)}`,
-    {
-      ...{ cause, details: { file } },
-      hint: `Put back a copy of the file from a backup. Or let the site forget this roll-out: sqlite3 ${file} "${deletes.join(' ')}". Machines keep what they were given.`,
     },
   )
 }

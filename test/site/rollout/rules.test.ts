@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { decide, rollback } from '../../../src/site/life/choose.ts'
-import { generationOf } from '../../../src/site/life/life.ts'
+import { generationOf, newLife } from '../../../src/site/life/life.ts'
 import { pause, resume } from '../../../src/site/rollout/pause-resume.ts'
 import { standsIn } from '../../../src/site/rollout/rollouts.ts'
 import { assignAllowed, candidate, minutes } from '../life/support/simulate.ts'
@@ -159,6 +159,21 @@ suite('a roll-out', () => {
     assert.equal(group.stands()['pi2'], 'other')
     assert.equal(group.rollout.state, 'done')
     assert.equal(group.imageOf('pi2'), 'old')
+  })
+
+  test('leaves a machine alone that a person let the site forget', () => {
+    const group = simulateGroup(names)
+    group.begin(settings([['pi1']]))
+    group.site.lives.set('pi1', { ...newLife('pi1'), forgotten: { generation: 2, attempt: 1 } })
+    for (const image of ['first', 'second']) {
+      group.site.change('pi1', (life) =>
+        assignAllowed(life, candidate(image), group.site.now, 'person'),
+      )
+    }
+    group.starts('pi1')
+    group.wait(5 * minutes)
+    const { current, lastGood } = group.site.of('pi1')
+    assert.deepEqual([current, lastGood, group.stands()['pi1']], [4, 4, 'other'])
   })
 
   test('of the same group replaces the one that runs', () => {
