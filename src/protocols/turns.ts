@@ -22,6 +22,8 @@ interface Machine {
   left: number
   waiting: Work[]
   isWorking: boolean
+  /** How many have asked for its work to wait. */
+  holds: number
 }
 
 /** Those that have worked or wait. There is one event loop, so that all servers share it. */
@@ -37,17 +39,32 @@ let isNextTurnDue = false
  */
 export function inTurn(name: string, work: Work): boolean {
   const machine = machines.get(name) ?? addMachine(name)
-  if (machine.isWorking || machine.waiting.length > 0 || machine.left <= 0) {
+  if (machine.isWorking || isHeld(machine) || machine.waiting.length > 0 || machine.left <= 0) {
     machine.waiting.push(work)
-    awaitNextTurn()
+    awaitTurnOf(machine)
     return false
   }
   workOn(machine, work)
   return true
 }
 
+/** Lets all work of a machine wait until the promise is settled. Work that has begun is done. */
+export function holdWork(name: string, until: Promise<unknown>): void {
+  const machine = machines.get(name) ?? addMachine(name)
+  machine.holds++
+  const release = () => {
+    machine.holds--
+    awaitTurnOf(machine)
+  }
+  until.then(release, release)
+}
+
+function isHeld({ holds }: Machine): boolean {
+  return holds > 0
+}
+
 function addMachine(name: string): Machine {
-  const machine = { left: turnMs, waiting: [], isWorking: false }
+  const machine = { left: turnMs, waiting: [], isWorking: false, holds: 0 }
   machines.set(name, machine)
   if (machines.size > manyMachines) awaitNextTurn()
   return machine
@@ -72,15 +89,21 @@ function workOn(machine: Machine, first: Work): void {
     let work: Work | undefined = first
     while (work) {
       if (work(end)) machine.waiting.push(work)
-      if (machine.waiting.length === 0 || performance.now() >= end) break
+      if (machine.waiting.length === 0 || isHeld(machine) || performance.now() >= end) break
       work = machine.waiting.shift()
     }
   } finally {
     machine.isWorking = false
     machine.left = end - performance.now()
     // Not after each piece: the turn costs about as much as it takes to send a block of a file.
-    if (machine.waiting.length > 0 || machine.left < turnMs / 2) awaitNextTurn()
+    awaitTurnOf(machine)
   }
+}
+
+/** Asks for a next turn if the machine needs one. */
+function awaitTurnOf(machine: Machine): void {
+  const hasWork = machine.waiting.length > 0 && !isHeld(machine)
+  if (hasWork || machine.left < turnMs / 2) awaitNextTurn()
 }
 
 function awaitNextTurn(): void {
@@ -93,11 +116,13 @@ function beginTurn(): void {
   isNextTurnDue = false
   for (const [name, machine] of machines) {
     machine.left = Math.min(turnMs, machine.left + turnMs)
-    if (machine.waiting.length === 0 && machine.left === turnMs) machines.delete(name)
-    else if (machine.left < turnMs / 2 || machine.waiting.length > 0) awaitNextTurn()
+    const isIdle = machine.waiting.length === 0 && !isHeld(machine)
+    if (isIdle && machine.left === turnMs) machines.delete(name)
+    else awaitTurnOf(machine)
   }
   for (const machine of machines.values()) {
-    const work = machine.left > 0 ? machine.waiting.shift() : undefined
+    const mayWork = machine.left > 0 && !isHeld(machine)
+    const work = mayWork ? machine.waiting.shift() : undefined
     if (work) workOn(machine, work)
   }
 }

@@ -16,7 +16,7 @@ import { promisify } from 'node:util'
 import { isDatabaseBroken, withQuota } from '../database-error.ts'
 import { messageOf } from '../errors.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { openDatabaseFile } from './database-file.ts'
+import { format, openDatabaseFile } from './database-file.ts'
 import { synced } from './failure.ts'
 import {
   bytesOf,
@@ -29,6 +29,7 @@ import {
   type PlacedEntry,
 } from './layer-rows.ts'
 import { schema } from './layer-schema.ts'
+import { hasFrame } from './log-file.ts'
 
 /** A file that an image brings outside its store paths, and the number that it has in the layer. */
 export interface FileNumber {
@@ -92,15 +93,26 @@ export interface LayerDatabase {
   syncNow(): void
   /** Bytes of the file that deleted rows have left: new rows take their room first. */
   reusableBytes(): number
-  /** Lets the log begin anew, so that it does not grow. Waits for the disk. */
-  emptyLog(): void
-  /** From now on, commits do not empty the log. So they do not wait for the disk, and the log grows. */
-  keepLog(): void
   /**
-   * Empties the log before the database is closed. Closing would wait for the disk while everybody waits.
-   * Nobody may use the database meanwhile. Resolves once all is on the disk.
+   * From now on, commits do not empty the log. So they do not wait for the disk. The log grows until
+   * `emptyLog` is called.
+   */
+  keepLog(): void
+  /** Whether the log should be emptied. */
+  isLogLong(): boolean
+  /**
+   * Moves the log into the database, and lets it begin anew. SQLite would wait for the disk while everybody
+   * waits. Until this resolves, nothing can be written.
    *
-   * @throws `SyncFailure`; the database must stay open then, because closing it would remove the log
+   * @returns false if the log stays, because the disk is full or rows are being read
+   * @throws `SyncFailure`
+   */
+  emptyLog(): Promise<boolean>
+  /**
+   * Moves the log into the database before the database is closed, as `emptyLog`. Nobody may use the database
+   * any more.
+   *
+   * @throws `SyncFailure`
    */
   moveLog(): Promise<void>
   /** Problems that SQLite finds in the file itself. */
@@ -123,10 +135,14 @@ export interface LayerDatabase {
   run(sql: string, ...values: StatementValue[]): void
   /** All rows of a table, one after the other. The table must not change meanwhile. */
   all(table: 'nodes' | 'entries' | 'bound'): Iterable<Record<string, SQLOutputValue>>
+  /** Does nothing if the disk failed to write what was moved: closing the database would remove the log. */
   close(): void
 }
 
 const fdatasyncAsync = promisify(fdatasync)
+/** Pages. SQLite moves so many in some milliseconds. */
+const longLog = 4096
+
 const selectEntries = 'SELECT directory, name, node, cookie FROM entries'
 export function databaseFile(directory: string): string {
   return join(directory, 'layer.sqlite')
@@ -208,6 +224,57 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     return statement
   }
 
+  /**
+   * Without waiting for the disk. What was synced of the log must be all of it.
+   *
+   * @returns whether all of the log is moved
+   */
+  function move(): boolean {
+    try {
+      database.exec('PRAGMA synchronous = OFF')
+      const moved = database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
+      return moved?.['busy'] === 0 && moved['checkpointed'] === moved['log']
+    } catch {
+      // The disk is full, or a statement still reads.
+      return false
+    } finally {
+      database.exec('PRAGMA synchronous = NORMAL')
+    }
+  }
+
+  /**
+   * Writes a frame at the beginning of the log, so that SQLite need not wait for the disk when it writes the next
+   * one. If only a part of header and frame is on the disk after a loss of power, they do not match. Then the log
+   * is empty, and everything is in the database.
+   */
+  function beginLogAnew(): void {
+    try {
+      database.exec(
+        `PRAGMA synchronous = OFF; PRAGMA query_only = OFF; PRAGMA user_version = ${format}`,
+      )
+    } finally {
+      database.exec('PRAGMA query_only = ON; PRAGMA synchronous = NORMAL')
+    }
+  }
+
+  /** Moves the log and resolves once all of it is on the disk. @returns false if the log stays */
+  async function moveAndSync(): Promise<boolean> {
+    const data = openSync(file, 'r')
+    try {
+      await synced(fdatasyncAsync(log))
+      if (!move()) return false
+      await synced(fdatasyncAsync(data))
+      return true
+    } catch (error) {
+      mustStay = true
+      throw error
+    } finally {
+      closeSync(data)
+    }
+  }
+
+  /** The log has something that the disk failed to write to the database. */
+  let mustStay = false
   const opened = unfinished.move()
   return {
     readMeta(name) {
@@ -289,27 +356,21 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     syncNow: () => fdatasyncSync(log),
     sync: () => synced(fdatasyncAsync(log)),
     reusableBytes: () => Number(statements.reusable.get()?.['bytes']),
-    emptyLog() {
-      if (!database.isTransaction) database.exec('PRAGMA wal_checkpoint(PASSIVE)')
-    },
     keepLog: () => database.exec('PRAGMA wal_autocheckpoint = 0'),
-    async moveLog() {
-      const data = openSync(file, 'r')
+    isLogLong: () => hasFrame(log, longLog),
+    async emptyLog() {
+      database.exec('PRAGMA query_only = ON')
       try {
+        if (!(await moveAndSync())) return false
+        beginLogAnew()
         await synced(fdatasyncAsync(log))
-        // Until the log is used again, it has all that is not on the disk yet.
-        try {
-          database.exec('PRAGMA synchronous = OFF; PRAGMA wal_checkpoint(PASSIVE)')
-        } catch {
-          // On a full disk, the log stays.
-          return
-        } finally {
-          database.exec('PRAGMA synchronous = NORMAL')
-        }
-        await synced(fdatasyncAsync(data))
+        return true
       } finally {
-        closeSync(data)
+        database.exec('PRAGMA query_only = OFF')
       }
+    },
+    async moveLog() {
+      await moveAndSync()
     },
     damage() {
       try {
@@ -342,6 +403,8 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     select: (sql, ...values) => prepared(sql).all(...values),
     run: (sql, ...values) => void prepared(sql).run(...values),
     all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
-    close: () => opened.dispose(),
+    close() {
+      if (!mustStay) opened.dispose()
+    },
   }
 }

@@ -5,7 +5,7 @@
  */
 import * as v from 'valibot'
 
-import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { FileSystemError, type NodeId } from '../protocols/nfs/file-system.ts'
 import type { LayerDatabase } from './database.ts'
 import { nextPiece } from './steps.ts'
 import type { Transactions } from './transactions.ts'
@@ -54,9 +54,19 @@ export function createDroppedDirectories(
   async function deleteAll(): Promise<void> {
     try {
       do await nextPiece()
-      while (!isStopped && transactions.run(deletePiece))
+      while (!isStopped && (await deletePieceSoon()))
     } catch {
       // The entries do no harm. The next opening of the layer tries again.
+    }
+  }
+
+  async function deletePieceSoon(): Promise<boolean> {
+    try {
+      return transactions.run(deletePiece)
+    } catch (error) {
+      if (!(error instanceof FileSystemError && error.until)) throw error
+      await error.until
+      return true
     }
   }
 

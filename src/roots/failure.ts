@@ -3,8 +3,13 @@ import { isDatabaseFull } from '../database-error.ts'
 import { errnoOf, isDiskFull, messageOf, NetimageError } from '../errors.ts'
 import { FileSystemError, type FileSystemErrorCode } from '../protocols/nfs/file-system.ts'
 
-export function failure(code: FileSystemErrorCode, message: string): FileSystemError {
-  return new FileSystemError(code, message)
+/** @param until see `FileSystemError` */
+export function failure(
+  code: FileSystemErrorCode,
+  message: string,
+  until?: Promise<void>,
+): FileSystemError {
+  return new FileSystemError(code, message, until && { until })
 }
 
 /**

@@ -70,7 +70,7 @@ export function createFileSystem(parts: FileSystemParts): FileSystem {
   /** Only for a write for which there is no room: its new times must not take much room, either. */
   function overwrites(id: NodeId, offset: number, length: number): boolean {
     if (!data.overwrites(id, offset, length)) return false
-    if (++overwritten % overwritesInLog === 0) database.emptyLog()
+    if (++overwritten % overwritesInLog === 0) transactions.emptyLog()
     return true
   }
 

@@ -59,6 +59,8 @@ export interface LayerOptions {
   most?: number | undefined
   /** Bytes that the server has taken for the machine elsewhere, which count as well. Default: none. */
   takenElsewhere?: (() => number) | undefined
+  /** Called if the machine should ask for no changes until the promise is settled. Default: it may ask. */
+  hold?: ((until: Promise<void>) => void) | undefined
   /** The layer is bound first. Default: it is over the images of the index already. */
   binding?: Binding | undefined
 }
@@ -72,10 +74,11 @@ export interface LayerOptions {
 export function* openLayerInSteps(
   directory: string,
   index: ImageIndex,
-  { most, takenElsewhere = () => 0, binding }: LayerOptions = {},
+  { most, takenElsewhere = () => 0, hold = () => {}, binding }: LayerOptions = {},
 ): Steps<Layer> {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
+  database.keepLog()
   dropUnsyncedCopies(database, directory)
   try {
     if (binding) yield* bindLayer(database, directory, index, binding, { most, takenElsewhere })
@@ -161,6 +164,7 @@ export function* openLayerInSteps(
       }
     },
     giveUpReserve: () => reserve.giveUp(),
+    hold,
     failed: failedLayers.get(directory),
     onFailure: (error) => failedLayers.set(directory, error),
   })
@@ -198,21 +202,14 @@ export function* openLayerInSteps(
     kept: readKept(database),
     async close() {
       try {
-        await Promise.all([data.stop(), dropped.stop()])
+        // The log may be being emptied, and nothing can be written meanwhile.
+        await Promise.all([data.stop(), dropped.stop(), transactions.stable()])
         structures.record()
         await transactions.stable()
-      } catch (error) {
-        opened.dispose()
-        throw error
-      }
-      try {
         await database.moveLog()
-      } catch (error) {
-        // Closing the database would remove the log, which is still needed.
-        if (!(error instanceof SyncFailure)) opened.dispose()
-        throw error
+      } finally {
+        opened.dispose()
       }
-      opened.dispose()
     },
   }
 }

@@ -42,7 +42,10 @@ export interface MachineLayer {
   close(): Promise<void>
 }
 
-export interface MachineLayerRequest extends Pick<LayerOptions, 'most' | 'takenElsewhere'> {
+export interface MachineLayerRequest extends Pick<
+  LayerOptions,
+  'most' | 'takenElsewhere' | 'hold'
+> {
   state: string
   /** A hardware address, or an IP address. */
   machine: string
@@ -199,13 +202,13 @@ interface UsedContents {
 
 /** Opens the contents of a layer. If the request wants a reset that fails, nothing is opened. */
 function* openContents(
-  { index, most, takenElsewhere, reset }: MachineLayerRequest,
+  { index, most, takenElsewhere, hold, reset }: MachineLayerRequest,
   directory: string,
   record: LayerRecord,
   binding: Binding,
 ): Steps<UsedContents> {
   const openBound = (contents: string, how: Binding) =>
-    openLayerInSteps(contents, index, { most, takenElsewhere, binding: how })
+    openLayerInSteps(contents, index, { most, takenElsewhere, hold, binding: how })
 
   function* open(from: LayerRecord): Steps<UsedContents> {
     const used = yield* useContents(directory, from, index, (contents) =>

@@ -1,14 +1,21 @@
 /**
  * Transactions of a layer. Each operation is one transaction, which is committed before the
  * operation returns. One sync of the disk serves all callers that wait at that time.
+ *
+ * The log of the database is emptied from time to time. No changes are possible meanwhile, because the disk
+ * must have what was moved before the log is overwritten.
  */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 
 import type { LayerDatabase } from './database.ts'
-import { asFailure, isFull, SyncFailure } from './failure.ts'
+import { asFailure, failure, isFull, SyncFailure } from './failure.ts'
 
 /** How long to wait if no descriptors are left. Milliseconds. */
 const retryMs = 100
+/** After so many commits, the length of the log is looked at. */
+const commitsToLook = 16
+/** The same if the log could not be emptied. */
+const commitsToRetry = 1024
 
 export interface Transactions {
   /** Runs the action in a transaction: all of it is done, or nothing. */
@@ -22,6 +29,8 @@ export interface Transactions {
   givesRoom(): void
   /** Resolves once everything that was committed before is on the disk. */
   stable(): Promise<void>
+  /** Empties the log soon, although it is short. */
+  emptyLog(): void
   /**
    * The disk failed to write something: no more changes are taken. The kernel may forget data that
    * it could not write, so a second sync could succeed although the data is lost.
@@ -45,6 +54,8 @@ export interface TransactionHooks {
    * @throws `EAGAIN` if the caller is to try again
    */
   beforeSync: () => Promise<() => Promise<void>>
+  /** Called before the log is emptied: no changes should be asked for until the promise is settled. */
+  hold: (until: Promise<void>) => void
   /** The error if the layer failed before, in this process. */
   failed: SyncFailure | undefined
   /** Called when the layer fails. */
@@ -61,6 +72,10 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
   let isSyncing = false
   let waiting: PromiseWithResolvers<void>[] = []
   let broken = hooks.failed
+  let commitsLeft = commitsToLook
+  /** Resolved when the log, which is too long, has been emptied. */
+  let emptying: PromiseWithResolvers<void> | undefined
+  let isEmptying = false
 
   function undo(): void {
     if (!isOpen) return
@@ -84,6 +99,31 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
     isOpen = false
     needsSync = true
     afterCommit()
+    if (--commitsLeft > 0) return
+    commitsLeft = commitsToLook
+    if (database.isLogLong()) emptyLog()
+  }
+
+  function emptyLog(): void {
+    if (emptying || broken) return
+    emptying = Promise.withResolvers()
+    hooks.hold(emptying.promise)
+    // The log is emptied after the next sync.
+    stable().catch(() => {})
+  }
+
+  async function emptyLogNow({ resolve }: PromiseWithResolvers<void>): Promise<void> {
+    isEmptying = true
+    try {
+      if (!(await database.emptyLog())) commitsLeft = commitsToRetry
+    } catch (error) {
+      if (error instanceof SyncFailure) fail(error)
+      else commitsLeft = commitsToRetry
+    } finally {
+      isEmptying = false
+      emptying = undefined
+      resolve()
+    }
   }
 
   function together<T>(action: () => T): T {
@@ -124,6 +164,7 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
         const afterwards = await beforeSync()
         await database.sync()
         await afterwards()
+        if (emptying) await emptyLogNow(emptying)
         for (const waiter of waiters) waiter.resolve()
       } catch (error) {
         needsSync = true
@@ -136,6 +177,8 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
           continue
         }
         if (failure instanceof SyncFailure) fail(failure)
+        emptying?.resolve()
+        emptying = undefined
         for (const waiter of [...waiters, ...waiting.splice(0)]) waiter.reject(failure)
       }
     }
@@ -148,13 +191,25 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
     hooks.onFailure(failure)
   }
 
+  function stable(): Promise<void> {
+    if (broken) return Promise.reject(broken)
+    if (!needsSync && !isSyncing && !emptying) return Promise.resolve()
+    const waiter = Promise.withResolvers<void>()
+    waiting.push(waiter)
+    if (!isSyncing) void sync()
+    return waiter.promise
+  }
+
   return {
     together,
+    stable,
+    emptyLog,
     fail,
     givesRoom: () => void (isGivingRoom = true),
     run: (action) =>
       together(() => {
         if (broken) throw broken
+        if (isEmptying) throw failure('EAGAIN', 'the log is being emptied', emptying?.promise)
         try {
           if (!isOpen) {
             database.begin()
@@ -165,13 +220,5 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
           throw asFailure(error)
         }
       }),
-    stable() {
-      if (broken) return Promise.reject(broken)
-      if (!needsSync && !isSyncing) return Promise.resolve()
-      const waiter = Promise.withResolvers<void>()
-      waiting.push(waiter)
-      if (!isSyncing) void sync()
-      return waiter.promise
-    },
   }
 }

@@ -24,8 +24,6 @@ export class UnfinishedBinding extends UnreadyLayer {
    */
   constructor(database: LayerDatabase, directory: string, steps: Steps) {
     super('the binding goes on')
-    // SQLite would wait for the disk as part of the commit.
-    database.keepLog()
     this.#database = database
     this.#directory = directory
     this.#steps = steps
@@ -36,11 +34,9 @@ export class UnfinishedBinding extends UnreadyLayer {
       try {
         await doInPieces(this.#steps, signal)
         await this.#database.moveLog()
-      } catch (error) {
-        if (!(error instanceof SyncFailure)) this.#close()
-        throw error
+      } finally {
+        this.#close()
       }
-      this.#close()
     } catch (error) {
       if (error instanceof SyncFailure) throw error
       if (!(error instanceof UnpreparedCopies))

@@ -12,6 +12,7 @@ import type { BootTrees, Requester } from '../protocols/boot-files.ts'
 import { FileSystemError, type FileSystem, type NodeId } from '../protocols/nfs/file-system.ts'
 import type { MachineOf, NfsExport, NfsMachine } from '../protocols/nfs/machine.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
+import { holdWork } from '../protocols/turns.ts'
 import { remember } from '../remember.ts'
 import type { SiteFiles } from '../roots/bind-site-files.ts'
 import { findNode } from '../roots/find-node.ts'
@@ -219,6 +220,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       return layers.open(boots, {
         ...{ state, machine: name, most: layerSize },
         takenElsewhere: () => takenElsewhere(name),
+        hold: (until) => holdWork(name, until),
         ...{ image: system.image, keptImages: system.keptImages, index },
         // A request of an earlier boot must not change what a person has chosen since.
         bootFiles: [noteAt(goodNote), noteAt(failedNote), [...publishDirectory, requestName]],

@@ -1,0 +1,223 @@
+// The log of a layer's database is emptied while the server goes on to serve other machines.
+
+import assert from 'node:assert/strict'
+import { execFile, spawnSync } from 'node:child_process'
+import { hash } from 'node:crypto'
+import fs, { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { join } from 'node:path'
+import { mock, test } from 'node:test'
+import { promisify } from 'node:util'
+import { FileSystemError } from '../../src/protocols/nfs/file-system.ts'
+import { connectNfs, wide } from '../protocols/support/nfs-client.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+
+let beforeSync = (_path: string) => {}
+const { fdatasync } = fs
+mock.method(fs, 'fdatasync', (file: number, done: (error: Error | null) => void) => {
+  beforeSync(readlinkSync(`/proc/self/fd/${file}`))
+  fdatasync(file, done)
+})
+syncBuiltinESMExports()
+const { holdWork } = await import('../../src/protocols/turns.ts')
+const { startNfsServer } = await import('../../src/protocols/nfs/server.ts')
+const { openLayerDatabase } = await import('../../src/roots/database.ts')
+const { createIndex } = await import('./support/tree-index.ts')
+const { openLayer } = await import('./support/open-layer.ts')
+const { put } = await import('./support/stored-layers.ts')
+
+const freshName = freshNames(temporaryDirectory())
+const [tree] = [freshName()]
+mkdirSync(tree)
+const index = createIndex('tree', tree)
+
+interface Files {
+  database: Buffer
+  log: Buffer
+}
+
+function filesOf(directory: string): Files {
+  const log = join(directory, 'layer.sqlite-wal')
+  return {
+    database: readFileSync(join(directory, 'layer.sqlite')),
+    log: existsSync(log) ? readFileSync(log) : Buffer.alloc(0),
+  }
+}
+
+/** The first bytes of one file, and the others of another one. */
+function joined(one: Buffer, other: Buffer, at: number): Buffer {
+  return Buffer.concat([one.subarray(0, at), other.subarray(at)])
+}
+
+/** Each second page from one file, and the others from another one. */
+function mixed(one: Buffer, other: Buffer): Buffer {
+  const pageBytes = 1024
+  const made = Buffer.from(other)
+  const end = Math.min(one.length, made.length)
+  for (let at = 0; at < end; at += 2 * pageBytes) one.copy(made, at, at, at + pageBytes)
+  return made
+}
+
+/** What a loss of power may leave of files, some of which were written since they were on the disk. */
+function* lossesOf(stable: Files, now: Files): Generator<Files> {
+  const header = 32
+  const databases = [
+    ...[stable.database, now.database],
+    ...[mixed(stable.database, now.database), mixed(now.database, stable.database)],
+  ]
+  for (const database of databases) {
+    for (const log of [stable.log, now.log]) yield { database, log }
+    yield { database, log: joined(now.log, stable.log, header) }
+    yield { database, log: joined(stable.log, now.log, header) }
+  }
+}
+
+function mustHaveNames({ database, log }: Files, least: number): void {
+  const directory = freshName()
+  mkdirSync(directory)
+  writeFileSync(join(directory, 'layer.sqlite'), database)
+  writeFileSync(join(directory, 'layer.sqlite-wal'), log)
+  const opened = openLayerDatabase(directory)
+  assert.deepEqual(opened.damage(), [])
+  const names = new Set(opened.entriesWhere('directory = 1').map(({ name }) => name.toString()))
+  for (let number = 0; number < least; number++) assert.ok(names.has(`n${number}`), `n${number}`)
+  opened.close()
+}
+
+test('a layer loses nothing if the power fails while its log is emptied, or after that', async () => {
+  const directory = freshName()
+  mkdirSync(directory)
+  let [isEmptying, emptied, syncsAfter] = [false, 0, 0]
+  const layer = openLayer(directory, index, {
+    hold(until) {
+      isEmptying = true
+      void until.then(() => {
+        isEmptying = false
+        emptied++
+        syncsAfter = 2
+      })
+    },
+  })
+  const { fileSystem } = layer
+  const old = Array.from({ length: 64 }, (_, number) => Buffer.from(`old${number}`))
+  for (const name of old) put(fileSystem, name.toString(), '')
+  let [stable, acknowledged]: [Files | undefined, number] = [undefined, 0]
+  beforeSync = (path) => {
+    if (!path.startsWith(join(directory, 'layer.sqlite'))) return
+    const now = filesOf(directory)
+    stable ??= now
+    if (isEmptying || syncsAfter-- > 0) {
+      const seen = new Map<string, Files>()
+      for (const files of lossesOf(stable, now))
+        seen.set(`${hash('md5', files.database)} ${hash('md5', files.log)}`, files)
+      for (const files of seen.values()) mustHaveNames(files, acknowledged)
+    }
+    // When the sync has ended, what was written before it is on the disk.
+    if (path.endsWith('-wal')) stable = { ...stable, log: now.log }
+    else stable = { ...stable, database: now.database }
+    const name = isEmptying ? old.pop() : undefined
+    try {
+      // A change that comes when the sync has begun.
+      if (name) fileSystem.remove(fileSystem.root, name)
+    } catch (error) {
+      assert.ok(error instanceof FileSystemError && error.until)
+    }
+  }
+  for (let number = 0; (emptied < 2 || syncsAfter > 0) && number < 20_000;) {
+    for (let each = 0; each < 16; each++) put(fileSystem, `n${number++}`, '')
+    await fileSystem.stable()
+    acknowledged = number
+  }
+  beforeSync = () => {}
+  assert.equal(emptied, 2)
+  await layer.close()
+  mustHaveNames(filesOf(directory), acknowledged)
+})
+
+test('a machine cannot change its layer while the log is emptied, and waits without knowing it', async () => {
+  const directory = freshName()
+  mkdirSync(directory)
+  const [machine, port] = ['127.0.0.1', 0]
+  let emptied = 0
+  const layer = openLayer(directory, index, {
+    hold(until) {
+      holdWork(machine, until)
+      void until.then(() => emptied++)
+    },
+  })
+  const { fileSystem } = layer
+  let [tried, answer]: [number, unknown] = [0, undefined]
+  beforeSync = (path) => {
+    if (path !== join(directory, 'layer.sqlite')) return
+    tried++
+    try {
+      put(fileSystem, 'other', '')
+    } catch (error) {
+      answer = error
+    }
+    assert.ok(fileSystem.lookup(fileSystem.root, Buffer.from('file')))
+  }
+  const errors: Error[] = []
+  const exported = { path: '/root', layer: 'layer', fileSystem }
+  await using closing = new AsyncDisposableStack()
+  closing.defer(() => layer.close())
+  const server = await startNfsServer({
+    ...{ address: machine, ports: { nfs: port }, handleKey: Buffer.alloc(32) },
+    machineOf: () => ({ name: machine, exports: [exported] }),
+    report: () => {},
+    onError: (error) => void errors.push(error),
+  })
+  closing.defer(() => server.close())
+  using client = await connectNfs(server.ports.nfs)
+  const { handle } = await client.mount('/root')
+  const file = put(fileSystem, 'file', '')
+  const at = await client.find(handle, 'file')
+  const unstable = 0
+  // Larger than what the server keeps of a call that is not possible yet.
+  const bytes = Buffer.alloc(8192)
+  while (emptied < 2) {
+    const calls = Array.from({ length: 64 }, () =>
+      client.ask('WRITE', [at, wide(0), bytes.length, unstable, bytes]),
+    )
+    for (const { status } of await Promise.all(calls)) assert.equal(status, 0)
+  }
+  beforeSync = () => {}
+  assert.equal(tried, 2)
+  assert.ok(answer instanceof FileSystemError && answer.until)
+  assert.equal(fileSystem.attributes(file).size, bytes.length)
+  put(fileSystem, 'other', '')
+  assert.deepEqual(errors, [])
+})
+
+/** Notes each sync of the thread that has the event loop. */
+const shim = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+static void note(void) {
+  if (gettid() != getpid()) return;
+  int file = open(getenv("MAIN_SYNCS"), O_WRONLY | O_APPEND | O_CREAT, 0600);
+  if (write(file, ".", 1) != 1) abort();
+  close(file);
+}
+#define WRAP(name) \\
+  int name(int fd) { note(); return ((int (*)(int))dlsym(RTLD_NEXT, #name))(fd); }
+WRAP(fsync)
+WRAP(fdatasync)
+`
+
+test('the log is emptied without a wait for the disk in the event loop', async () => {
+  const [library, syncs, directory] = [`${freshName()}.so`, freshName(), freshName()]
+  mkdirSync(directory)
+  writeFileSync(`${library}.c`, shim)
+  const made = spawnSync('cc', ['-shared', '-fPIC', '-o', library, `${library}.c`])
+  assert.equal(made.status, 0, String(made.stderr))
+  const program = join(import.meta.dirname, 'support/emptied-log-program.ts')
+  const env = { ...process.env, LD_PRELOAD: library, MAIN_SYNCS: syncs }
+  const { stdout } = await promisify(execFile)(process.execPath, [program, directory], { env })
+  assert.equal(stdout, '0\n')
+  // SQLite itself waits when the database is new, so this test would see it.
+  assert.ok(readFileSync(syncs).length > 0)
+})
