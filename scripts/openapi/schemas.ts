@@ -92,6 +92,17 @@ const machineEntries = {
   name: v.exactOptional(v.string()),
   group: v.exactOptional(v.string()),
   held: v.exactOptional(v.strictObject({ at: time, by: v.string() })),
+  declared: v.exactOptional(
+    v.pipe(
+      v.strictObject({
+        macs: v.array(v.string()),
+        serials: v.array(v.string()),
+        hostName: v.exactOptional(v.string()),
+        address: v.exactOptional(v.string()),
+      }),
+      v.description('What the file of the site says of the machine.'),
+    ),
+  ),
   last: v.exactOptional(
     v.strictObject({
       ...{ attempt, generation },

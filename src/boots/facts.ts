@@ -10,8 +10,9 @@ import { createBatch } from './batch.ts'
 /**
  * - `processor`: of a hardware address
  * - `address`: the hardware address of an IP address
+ * - `serial`: the serial number of a machine, of its hardware address
  */
-export type FactKind = 'processor' | 'address'
+export type FactKind = 'processor' | 'address' | 'serial'
 
 export interface Facts {
   /** The facts of earlier runs of the server, by what they are about. */

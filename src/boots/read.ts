@@ -6,6 +6,7 @@ import * as v from 'valibot'
 
 import { fileSystemError } from '../errors.ts'
 import { openBootsToRead, recordFile } from './database.ts'
+import { readFacts } from './facts.ts'
 import type { Boot } from './follow.ts'
 import { bootSteps, type BootStep } from './step.ts'
 
@@ -50,6 +51,17 @@ export function readBoots(
     const boots = rows.flatMap(fromRow)
     if (boots.length < rows.length) onDamaged(rows.length - boots.length)
     return boots
+  } finally {
+    database.close()
+  }
+}
+
+/** The serial numbers that machines have told the server, by hardware address. */
+export function readSerials(state: string): ReadonlyMap<string, string> {
+  if (!isThere(recordFile(state))) return new Map()
+  const database = openBootsToRead(state)
+  try {
+    return readFacts(database)('serial')
   } finally {
     database.close()
   }

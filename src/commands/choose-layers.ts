@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path'
 import { NetimageError } from '../errors.ts'
 import type { StoredLayer } from '../roots/stored-layer.ts'
 import { becomeOwner } from './become-owner.ts'
+import { machineAt } from '../site/find-machine.ts'
 import { findMachine } from './site-machine.ts'
 
 interface Flags {
@@ -27,8 +28,12 @@ export async function chooseLayers(
   const state = stateDirectory(flags.state)
   becomeOwner(join(state, 'layers'))
   const id = imageDirectory === undefined ? undefined : idIfImage(() => readId(imageDirectory))
-  const wanted = machine === undefined ? undefined : await findMachine(state, machine)
-  const found = listLayers(state)
+  const all = listLayers(state)
+  // A network card that was a machine of its own can have an older layer.
+  const exact = machine === undefined ? undefined : machineAt(machine)
+  const isExact = all.some((layer) => layer.machine === exact)
+  const wanted = machine === undefined || isExact ? exact : await findMachine(state, machine)
+  const found = all
     .filter((layer) => wanted === undefined || layer.machine === wanted)
     .filter((layer) => {
       if (image === undefined || layer.older === image) return true

@@ -103,19 +103,21 @@ async function readWanted(how: 'to read' | 'to change', flags: PlanFlags): Promi
     how === 'to read' && isComplete
       ? await openToPlan(flags.state)
       : await openStateToAdd(flags.state)
-  const resolve = await resolver(desired)
+  const resolve = await resolver(desired, site.state)
   const { groups, problems, notes, catalogue } = resolve(readSiteNow(site.state))
   const all = [...problems, ...(await missingImages(site.state, origins))]
   if (all.length > 0) throw badSite(file, all)
   return { file, site, groups, origins, machines: catalogue.named, notes, resolve }
 }
 
-async function resolver(desired: Desired): Promise<Resolve> {
+async function resolver(desired: Desired, state: string): Promise<Resolve> {
+  const { readSerials } = await import('../boots/read.ts')
   const { makeCatalogue } = await import('../site/desired/catalogue.ts')
   const { resolveGroups } = await import('../site/desired/resolve.ts')
   const { machinesOf } = await import('../site/plan/site-now.ts')
+  const serials = readSerials(state)
   return (facts) => {
-    const catalogue = makeCatalogue(desired, machinesOf(facts))
+    const catalogue = makeCatalogue(desired, machinesOf(facts, serials))
     return { ...resolveGroups(desired, catalogue), catalogue }
   }
 }

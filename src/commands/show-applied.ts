@@ -1,5 +1,6 @@
 /** Says what happens after a plan was applied. */
 import { plural } from '../progress.ts'
+import { saysDeclaration } from '../site/declarations.ts'
 import { isServed } from '../serve/state.ts'
 import type { Plan } from '../site/plan/planned.ts'
 import { isToChange } from '../site/plan/planned-rollout.ts'
@@ -11,12 +12,15 @@ export function showApplied(
   begun: readonly Rollout[],
   state: string,
 ): { text: string; json: object } {
-  const { groups, names, ends, moves } = plan
-  const isNothing = [begun, names, ends, moves].every((list) => list.length === 0)
+  const { groups, names, ends, moves, declarations } = plan
+  const isNothing = [begun, names, ends, moves, declarations].every((list) => list.length === 0)
   const served = isServed(state)
   const lines = [
     ...begun.flatMap((rollout) => saysBegun(plan, rollout)),
     ...(names.length > 0 ? [`gave ${plural(names.length, 'machine')} a name`] : []),
+    ...declarations.map(({ machine, name = machine, declared }) => {
+      return `${name} has ${saysDeclaration(declared)}`
+    }),
     ...ends.map(({ group, rollout }) => `ended roll-out ${rollout} of ${group}`),
     ...(begun.length > 0 && served === false
       ? ['no server runs with this site: the roll-outs go on when netimage serve runs']
@@ -28,7 +32,7 @@ export function showApplied(
     json: {
       plan: plan.digest,
       begun: begun.map(({ group, number }) => ({ group, rollout: number })),
-      ...{ names, ends, moves },
+      ...{ names, ends, moves, declarations },
       ...(served !== undefined && { isServed: served }),
     },
   }

@@ -2,6 +2,7 @@
 import { plural } from '../progress.ts'
 import { splitStorePath, nameOf } from '../nix/store-path.ts'
 import { formatDuration } from '../site/desired/duration.ts'
+import { saysDeclaration } from '../site/declarations.ts'
 import { shownDigits } from '../site/images/choose-image.ts'
 import type { ClosureDifference, PackageDifference } from '../site/plan/closure-difference.ts'
 import type {
@@ -17,7 +18,7 @@ import { formatBytes } from './format.ts'
 import { saysList, saysMachines } from '../says-list.ts'
 
 export function showPlan(plan: Plan): string {
-  const { groups, names, notes, ends, moves } = plan
+  const { groups, names, notes, ends, moves, declarations } = plan
   return [
     ...groups.flatMap(showGroup),
     ...ends.map(({ group, rollout }) => {
@@ -30,12 +31,15 @@ export function showPlan(plan: Plan): string {
     ...names.map(({ machine, name, before }) => {
       return `${machine} is to be called ${name}${before === undefined ? '' : `, not ${before}`}`
     }),
+    ...declarations.map(({ machine, name = machine, declared }) => {
+      return `${name} is to have ${saysDeclaration(declared)}`
+    }),
     ...notes.map((note) => `note: ${note}`),
     summaryOf(plan),
   ].join('\n')
 }
 
-function summaryOf({ groups, names, ends, moves, isDone, digest }: Plan): string {
+function summaryOf({ groups, names, ends, moves, declarations, isDone, digest }: Plan): string {
   if (isDone) return 'nothing to do'
   const begun = groups.filter(({ begins }) => begins !== undefined).length
   const moved = moves.filter(({ from }) => from !== undefined).length
@@ -47,6 +51,7 @@ function summaryOf({ groups, names, ends, moves, isDone, digest }: Plan): string
     ...(changing.length > 0 ? [`${plural(changing.length, 'machine')} to change`] : []),
     ...(refused.length > 0 ? [`${plural(refused.length, 'machine')} refused`] : []),
     ...(names.length > 0 ? [`${plural(names.length, 'name')} to give`] : []),
+    ...(declarations.length > 0 ? [`${plural(declarations.length, 'machine')} to declare`] : []),
     ...(begun > 0 ? [`${plural(begun, 'roll-out')} to begin`] : []),
     ...(ends.length > 0 ? [`${plural(ends.length, 'roll-out')} to end`] : []),
     ...(moved > 0 ? [`${plural(moved, 'machine')} in another group`] : []),

@@ -84,7 +84,7 @@ async function applyByFlags(flags: ApplyFlags, around: Surroundings): Promise<Ou
   )
   const isNothing =
     plan.groups.every(({ begins }) => begins === undefined) &&
-    [plan.names, plan.ends, plan.moves].every((list) => list.length === 0)
+    [plan.names, plan.ends, plan.moves, plan.declarations].every((list) => list.length === 0)
   if (!isNothing && !wanted && !flags.yes && !(await isAgreed(around.signal))) {
     return { text: 'nothing was changed', json: {}, exitStatus: exitStatus.failed }
   }

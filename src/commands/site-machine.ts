@@ -1,5 +1,5 @@
 /** Finds the machine of a site that a person names, and opens the site to change it. */
-import { machineAt, machineIn } from '../site/find-machine.ts'
+import { machineIn, type MachineNames } from '../site/find-machine.ts'
 import type { Life } from '../site/life/life.ts'
 import type { HostKey } from '../site/host-key/open-ssh.ts'
 import type { Entry } from '../site/log/entry.ts'
@@ -32,7 +32,7 @@ export interface Change<T> {
 
 /**
  * @param named the state directory that the person named
- * @param text a hardware or IP address in any form, or a name
+ * @param text a hardware or IP address in any form, a name, or a serial number
  * @throws `NetimageError` `unknown-machine` for a name that no machine has
  */
 export async function withMachine<T>(
@@ -52,7 +52,7 @@ export async function withMachineOf<T>(
   const { changeSite } = await import('../site/change-site.ts')
   return await changeSite(state, async ({ read, change }) => {
     const names = read.names()
-    const machine = machineIn(names, text)
+    const machine = machineIn({ names, declarations: read.declarations() }, text)
     return await use({
       ...{ state, machine, name: names.get(machine), life: read.lifeOf(machine) },
       by: saysWho(person, undefined),
@@ -70,19 +70,26 @@ export async function withMachineOf<T>(
 /**
  * The machine that a person names, for commands that change nothing in the site.
  *
- * @param text a hardware or IP address in any form, or a name
+ * @param text a hardware or IP address in any form, a name, or a serial number
  * @throws `NetimageError` `unknown-machine` for a name that no machine has
  */
 export async function findMachine(state: string, text: string): Promise<string> {
-  return machineIn(machineAt(text) === undefined ? await namesIn(state) : new Map(), text)
+  return machineIn(await machineNames(state), text)
 }
 
 /** The names of the machines of a site, by machine. */
 export async function namesIn(state: string): Promise<ReadonlyMap<string, string>> {
+  return (await machineNames(state)).names
+}
+
+async function machineNames(state: string): Promise<MachineNames> {
   const { openSiteToRead } = await import('../site/database.ts')
   const site = openSiteToRead(state)
   try {
-    return site?.names() ?? new Map()
+    return {
+      names: site?.names() ?? new Map(),
+      declarations: site?.declarations() ?? new Map(),
+    }
   } finally {
     site?.close()
   }

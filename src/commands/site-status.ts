@@ -2,6 +2,7 @@ import { Command } from '@commander-js/extra-typings'
 
 import { exitStatus, type NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
+import { saysDeclaration, type Declarations } from '../site/declarations.ts'
 import { machineIn } from '../site/find-machine.ts'
 import type { LeftFiles } from '../site/left-files.ts'
 import type { Life } from '../site/life/life.ts'
@@ -45,7 +46,8 @@ async function status(machine: string | undefined, named: string | undefined): P
   try {
     const names = site?.names() ?? new Map<string, string>()
     const { groups, holds } = site?.rollouts() ?? noRollouts
-    const context = { names, groups, holds, uptime: site?.uptime() ?? 0 }
+    const declarations: Declarations = site?.declarations() ?? new Map()
+    const context = { names, declarations, groups, holds, uptime: site?.uptime() ?? 0 }
     const describe = (life: Life) => statusInSite(life, context)
     const show = await showImages(state)
     if (machine === undefined) {
@@ -60,7 +62,7 @@ async function status(machine: string | undefined, named: string | undefined): P
       const shown = rolloutStatus(site.lifeOf, site.rollouts(), rollout, site.uptime(), names)
       return { text: describeGroup(shown, rollout, names).join('\n'), json: { groups: [shown] } }
     }
-    const found = machineIn(names, machine)
+    const found = machineIn(context, machine)
     const life = site?.lifeOf(found)
     if (!life || (life.generations.length === 0 && !names.has(found))) {
       const text = `${found} has not booted, and nothing is assigned to it`
@@ -174,7 +176,7 @@ function numberAndVerdict({ number, verdict }: ShownGeneration): string {
 }
 
 function summaryOf(
-  { machine, name, group, held, last, next, why, stateBefore, alarms }: MachineInGroup,
+  { machine, name, group, held, declared, last, next, why, stateBefore, alarms }: MachineInGroup,
   { leftFiles, layerProblem }: LeftFiles,
   show: ShowImage,
 ): string[] {
@@ -184,6 +186,7 @@ function summaryOf(
   return [
     name === undefined ? machine : `${name} (${machine})`,
     ...(group === undefined ? [] : [`  group  ${group}`]),
+    ...(declared ? [`  has    ${saysDeclaration(declared)}`] : []),
     ...(held
       ? [`  held   since ${formatTime(held.at)}, by ${held.by}: roll-outs leave it out`]
       : []),

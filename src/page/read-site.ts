@@ -31,7 +31,8 @@ const inOneTurn = 20
 const mostRows = 500
 
 export const noSite: SiteNow = {
-  ...{ names: new Map(), groups: new Map(), holds: new Map(), uptime: 0 },
+  ...{ names: new Map(), declarations: new Map(), groups: new Map(), holds: new Map() },
+  uptime: 0,
   ...{ rollouts: noRollouts, machines: new Map(), log: 0 },
 }
 
@@ -70,7 +71,8 @@ export function createReadSite(
     }
     known = found
     const machines = new Map([...found].map(([machine, { life }]) => [machine, life]))
-    return { names, uptime, groups, holds, rollouts, machines, log: last }
+    const declarations = reader.declarations()
+    return { names, declarations, uptime, groups, holds, rollouts, machines, log: last }
   }
 
   return async () => {

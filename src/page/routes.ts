@@ -128,7 +128,7 @@ async function machines(asked: Asked): Promise<Answer | undefined> {
     lists.set(seen, answer)
     return answer
   }
-  const machine = machineIn(seen.site.names, named)
+  const machine = machineIn(seen.site, named)
   if (part === undefined) return machineAnswer(settings.state, seen, machine)
   return part === 'boots' ? bootsOf(asked, machine, rest) : undefined
 }
@@ -193,7 +193,8 @@ function log({ settings: { state }, names, query }: Asked): Answer | undefined {
   if (!site) return dataAnswer({ rows: [], last: 0 })
   try {
     const named = site.names()
-    const about = machine === undefined ? undefined : machineIn(named, machine)
+    const all = { names: named, declarations: site.declarations() }
+    const about = machine === undefined ? undefined : machineIn(all, machine)
     const { rows, last } = site.log({ machine: about, since, after, newest: number })
     return dataAnswer({ rows: rows.map((row) => shownLogRow(row, named)), last })
   } finally {

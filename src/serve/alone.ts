@@ -24,7 +24,7 @@ export async function startAlone(
   let dhcp: DhcpServer | undefined
   const onCome = (machine: string) => dhcp?.sees(machine)
   const wiring = wire({ ...request, place, systems, images, learnt, onCome }, unfinished)
-  const { identities, follower, treesOf, site } = wiring
+  const { identities, follower, treesOf, site, declared } = wiring
   const signal = settings.signal && { signal: settings.signal }
   const common = { ...wiring.common, address, ...signal }
   const nfs = await startNfsServer({
@@ -51,7 +51,9 @@ export async function startAlone(
     request,
     place,
     {
-      hostNameOf: (mac) => site.nameOf(mac),
+      nameOf: (machine) => site.nameOf(machine),
+      declared,
+      onSerial: (mac, serial) => learnt.facts.keep('serial', mac, serial),
       isAllowed: identities.isAllowed,
       bootFor: createBootFor({ gate, defaults, identities, address, onError: common.onError }),
       common,

@@ -12,7 +12,8 @@
  * - on other networks (behind a router, in a tunnel, on this machine itself), the machine has the
  *   hardware address that an earlier run of the server knew, or is named by its IP address.
  *
- * A machine that `--allow` names only by its IP address is named by that address.
+ * A machine that `--allow` names only by its IP address is named by that address. If the file of the site gives
+ * a machine several hardware addresses, its name is always the same one of them.
  *
  * A connection keeps its name until it ends. A name belongs to one IP address as long as that
  * address has connections (see holders.ts).
@@ -25,6 +26,7 @@ import { remember } from '../remember.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { askAgain } from './ask-again.ts'
+import type { Declared } from './declared.ts'
 import { createHolders } from './holders.ts'
 import type { Neighbours } from './neighbours.ts'
 import type { Double } from './tell-doubles.ts'
@@ -35,6 +37,8 @@ export type Allowed = ReadonlySet<string> | 'any'
 export interface IdentitySettings {
   allowed: Allowed
   neighbours: Neighbours
+  /** Default: each hardware address is a machine of its own. */
+  declared?: Pick<Declared, 'machineOf' | 'cardsOf'>
   /** Whether an address is of another machine on the network that is served. */
   isNeighbour: (address: string) => boolean
   /** Hardware addresses by IP address, as an earlier run of the server knew them. */
@@ -48,6 +52,8 @@ export interface IdentitySettings {
 }
 
 export interface Identities {
+  /** The name of the machine that has a hardware address. */
+  machineOf(mac: string): string
   /** @returns the name of the machine that has the address; undefined: not known yet */
   nameAt(address: string): string | undefined
   /**
@@ -92,7 +98,8 @@ export interface Identities {
 
 export function createIdentities(settings: IdentitySettings): Identities {
   const { allowed, neighbours, isNeighbour, onDouble, learntAddresses, onAddress } = settings
-  const { now = () => performance.now() } = settings
+  const { now = () => performance.now(), declared = eachItsOwn } = settings
+  const { machineOf } = declared
   /** Last known hardware address by IP address. The kernel forgets machines that are silent. */
   const last = new Map<string, string>()
   const names = new WeakMap<Caller, string>()
@@ -100,7 +107,8 @@ export function createIdentities(settings: IdentitySettings): Identities {
   const gone = new WeakSet<Caller>()
   const holders = createHolders((address) => neighbours.isSilent(address), now)
 
-  const isAllowed = (name: string) => allowed === 'any' || allowed.has(name)
+  const isAllowed = (name: string) =>
+    allowed === 'any' || declared.cardsOf(machineOf(name)).some((each) => allowed.has(each))
 
   function nameAt(address: string): string | undefined {
     // Another machine may have got the address, and only the table could tell.
@@ -109,11 +117,12 @@ export function createIdentities(settings: IdentitySettings): Identities {
     // Addresses that strangers forge are not remembered, so that they displace no machine.
     if (found !== undefined && isAllowed(found)) learn(address, found)
     const mac = found ?? last.get(address)
-    if (mac !== undefined) return isNamedByAddress(mac, address) ? address : mac
+    if (mac !== undefined) return isNamedByAddress(mac, address) ? address : machineOf(mac)
     if (neighbours.hasTable() && isNeighbour(address)) return undefined
     // Not for a neighbour: another machine may have got the address while the server was off.
     const before = learntAddresses?.get(address)
-    return before !== undefined && !isNamedByAddress(before, address) ? before : address
+    if (before === undefined || isNamedByAddress(before, address)) return address
+    return machineOf(before)
   }
 
   function learn(address: string, mac: string): void {
@@ -123,7 +132,7 @@ export function createIdentities(settings: IdentitySettings): Identities {
   }
 
   function isNamedByAddress(mac: string, address: string): boolean {
-    return allowed !== 'any' && allowed.has(address) && !allowed.has(mac)
+    return allowed !== 'any' && allowed.has(address) && !isAllowed(mac)
   }
 
   function tellDouble(name: string, second: string | undefined): void {
@@ -139,13 +148,14 @@ export function createIdentities(settings: IdentitySettings): Identities {
   }
 
   return {
+    machineOf,
     isAllowed,
     isNamed: (name) => allowed !== 'any' && isAllowed(name),
     nameAt,
     toldNameAt(address) {
       const mac = last.get(address)
-      const lastName = mac !== undefined && !isNamedByAddress(mac, address) ? mac : address
-      return nameAt(address) ?? lastName
+      const isByMac = mac !== undefined && !isNamedByAddress(mac, address)
+      return nameAt(address) ?? (isByMac ? machineOf(mac) : address)
     },
     async nameSoon(address) {
       const name = nameAt(address)
@@ -176,11 +186,12 @@ export function createIdentities(settings: IdentitySettings): Identities {
     addressOf(name) {
       if (isIPv4(name)) return name
       const own = holders.addressOf(name)
-      return own ?? [...last].findLast(([, mac]) => mac === name)?.[0]
+      return own ?? [...last].findLast(([, mac]) => machineOf(mac) === name)?.[0]
     },
     isRunning(mac) {
-      if (!holders.isAlive(mac, undefined)) return false
-      tellDouble(mac, undefined)
+      const name = machineOf(mac)
+      if (!holders.isAlive(name, undefined)) return false
+      tellDouble(name, undefined)
       return true
     },
     leaves(caller) {
@@ -192,6 +203,11 @@ export function createIdentities(settings: IdentitySettings): Identities {
     isActive: (name) => holders.isActive(name),
     learnAddress: (mac, address) => learn(address, mac),
   }
+}
+
+const eachItsOwn: Pick<Declared, 'machineOf' | 'cardsOf'> = {
+  machineOf: (mac) => mac,
+  cardsOf: (machine) => [machine],
 }
 
 /** The name of the machine at an address is not known yet, so that it must ask again. */

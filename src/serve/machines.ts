@@ -52,6 +52,8 @@ export interface MachinesSettings {
    * when the machine need not wait any more.
    */
   onWait: (name: string, kind: 'waits' | 'waited') => void
+  /** Called when a Raspberry Pi tells its serial number by the name of a file. */
+  onSerial?: (mac: string, serial: string) => void
   onError: (error: NetimageError) => void
   /** How many machines have open layers at a time. If another one asks, the idlest is closed. */
   maxOpen?: number
@@ -102,13 +104,16 @@ interface Root {
   inits?: ReadonlySet<NodeId>
 }
 
+/** The first file that the firmware of a Raspberry Pi asks for below its serial number. */
+const isPiStart = /\/start4?\.elf$/
+
 /** A root that could not be opened is not tried again for this long. Milliseconds. */
 const retryMs = 1000
 
 export function createMachines(settings: MachinesSettings): Machines {
   const { gate, state, identities, ephemeral, layerSize, onOpen, onError } = settings
   const { isAllowed } = identities
-  const { maxOpen = defaultMaxOpen, takenElsewhere = () => 0 } = settings
+  const { maxOpen = defaultMaxOpen, takenElsewhere = () => 0, onSerial } = settings
   const open = new Map<string, Machine>()
   const work = createLayerWork(settings.onWait)
   /** The open indexes, and the system of each. */
@@ -316,7 +321,11 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (asking === undefined) throw notKnown(address)
       // Permission depends on the sender's address, not on the names in the request.
       if (!isAllowed(asking) && !isAllowed(address)) return undefined
-      const name = mac ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
+      if (serial !== undefined && isPiStart.test(file) && asking.includes(':')) {
+        onSerial?.(asking, serial)
+      }
+      const named = mac === undefined ? undefined : identities.machineOf(mac)
+      const name = named ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
       const own = join(state, 'boot', folderOf(serial ?? name))
       const event = { kind: protocol, step: 'begin', file, bytes: 0, address } as const
       const booted = await gate.enter(asking, { ...event, ...macOf(asking) })

@@ -11,6 +11,7 @@ import type { Sign } from '../site/life/attempts.ts'
 import { toldBy } from '../site/log/entry.ts'
 import { openSite, type Site } from '../site/site.ts'
 import { attend } from './attend.ts'
+import { watchDeclarations, type Declared } from './declared.ts'
 import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
 import type { Gate } from './gate.ts'
 import { createFindGone } from './gone-systems.ts'
@@ -50,6 +51,7 @@ export interface WireRequest extends Pick<
 
 export interface Wiring {
   site: Pick<Site, 'nameOf'>
+  declared: Declared
   identities: Identities
   defaults: Defaults
   gate: Gate
@@ -82,6 +84,10 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
     learntAddresses: learnt.addresses,
     onAddress: (ip, mac) => learnt.facts.keep('address', ip, mac),
     onDouble: tellDoubles((double) => onError(doubleError(double))),
+    declared: {
+      machineOf: (mac) => declared.machineOf(mac),
+      cardsOf: (machine) => declared.cardsOf(machine),
+    },
   })
   const defaults = createDefaults({
     images,
@@ -97,6 +103,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   const site = openSite({ state, at: Date.now(), owns, onTold, onPortsToTry, onError })
   unfinished.defer(() => site.close(Date.now()))
   unfinished.defer(() => tryPorts.close())
+  const declared = watchDeclarations(() => site.declarations(), unfinished)
   const ticking = setInterval(() => site.tick(Date.now()), tickMs)
   unfinished.defer(() => clearInterval(ticking))
 
@@ -113,6 +120,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
     ...{ gate, state, identities, onError, ephemeral },
     layerSize: request.layerSize,
     takenElsewhere: (machine) => publishing.bytesOf(machine),
+    onSerial: (mac, serial) => learnt.facts.keep('serial', mac, serial),
     prepareLayer: createPreparing({
       ...{ state, site, onError },
       onTold(told) {
@@ -165,7 +173,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   }
   const common = { onError, report, hears, clientAt: clientsOf(identities), isKnown }
   return {
-    ...{ site, identities, defaults, gate, follower, operations, common },
+    ...{ site, declared, identities, defaults, gate, follower, operations, common },
     treesOf: machines.treesOf,
     nfs: {
       ...common,

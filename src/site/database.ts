@@ -27,6 +27,7 @@ import {
 } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { copyToMemory } from './copy-to-memory.ts'
+import { declarationsSchema } from './declarations.ts'
 import { hostKeySchema } from './host-key/rows.ts'
 import { logSchema, readLog, type FoundInLog, type LogQuery } from './log/rows.ts'
 import { rolloutSchema } from './rollout/statements.ts'
@@ -65,6 +66,7 @@ const schema = `
   ${logSchema}
   ${rolloutSchema}
   ${hostKeySchema}
+  ${declarationsSchema}
 `
 
 const hint =
@@ -278,6 +280,7 @@ function explainedReader(file: string, now: () => SiteReader): SiteReader {
     lifeFingerprint: (machine) => read((reader) => reader.lifeFingerprint(machine)),
     lifeFingerprints: () => read((reader) => reader.lifeFingerprints()),
     names: () => read((reader) => reader.names()),
+    declarations: () => read((reader) => reader.declarations()),
     hostKeyOf: (machine) => read((reader) => reader.hostKeyOf(machine)),
     uptime: () => read((reader) => reader.uptime()),
     rollouts: () => read((reader) => reader.rollouts()),

@@ -3,8 +3,17 @@ import { isIPv4 } from 'node:net'
 
 import { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
+import { isSameSerial, parseSerial } from '../serial-number.ts'
+import type { Declarations } from './declarations.ts'
 
-/** The machine with this address. @returns undefined if the text is no hardware or IP address */
+/** By what people name machines. */
+export interface MachineNames {
+  /** By machine. */
+  names: ReadonlyMap<string, string>
+  declarations: Declarations
+}
+
+/** The key of the machine whose only address this is. @returns undefined if the text is no hardware or IP address */
 export function machineAt(text: string): string | undefined {
   return parseMac(text) ?? (isIPv4(text) ? text : undefined)
 }
@@ -15,15 +24,21 @@ export function isMachine(names: ReadonlyMap<string, string>, text: string): boo
 }
 
 /**
- * @param names of machines, by machine
- * @param text a hardware or IP address in any form, or a name
+ * @param text a hardware or IP address in any form, a name, or a serial number
  * @throws `NetimageError` `unknown-machine` for a name that no machine has
  */
-export function machineIn(names: ReadonlyMap<string, string>, text: string): string {
-  const machine = machineAt(text)
-  if (machine !== undefined) return machine
+export function machineIn({ names, declarations }: MachineNames, text: string): string {
+  const address = machineAt(text)
+  if (address !== undefined) {
+    const found = [...declarations].find(([, { macs }]) => macs.includes(address))
+    return found?.[0] ?? address
+  }
   const wanted = text.toLowerCase()
   for (const [machine, name] of names) if (name === wanted) return machine
+  const serial = parseSerial(text)
+  for (const [machine, { serials }] of declarations) {
+    if (serial !== undefined && serials.some((each) => isSameSerial(each, serial))) return machine
+  }
   throw new NetimageError('unknown-machine', `no machine of the site has the name ${text}`, {
     details: { actual: text },
     hint: 'Give its hardware address, or list the machines with: netimage site status.',

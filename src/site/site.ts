@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from './database.ts'
+import type { Declarations } from './declarations.ts'
 import type { HostKey } from './host-key/open-ssh.ts'
 import {
   becomeUnseen,
@@ -89,6 +90,8 @@ export interface Site {
   lifeOf(machine: string): Life
   /** The name that a person gave the machine. @throws `NetimageError` */
   nameOf(machine: string): string | undefined
+  /** What the file of the site said of machines when it was applied last. @throws `NetimageError` */
+  declarations(): Declarations
   /**
    * The group of the machine, if its machines may not publish systems of their own.
    *
@@ -404,6 +407,7 @@ export function openSite(settings: SiteSettings): Site {
     lifeOf: database.read.lifeOf,
     hostKeyOf: database.read.hostKeyOf,
     nameOf: (machine) => database.read.names().get(machine),
+    declarations: database.read.declarations,
     groupThatRefuses(machine) {
       const rollouts = database.read.rollouts()
       const group = rollouts.groups.get(machine)

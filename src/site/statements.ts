@@ -2,6 +2,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 
 import { isDatabaseError } from '../database-error.ts'
+import { declarationsIn, declarationWriter, type Declarations } from './declarations.ts'
 import type { Lives } from './life/begin.ts'
 import { newLife, type Life } from './life/life.ts'
 import type { HostKey } from './host-key/open-ssh.ts'
@@ -37,6 +38,7 @@ export interface SiteReader {
   lifeFingerprints: () => ReadonlyMap<string, string>
   /** Names by machine. */
   names: () => ReadonlyMap<string, string>
+  declarations: () => Declarations
   /** The key that the site made for the machine. @throws `NetimageError` `bad-state` if its row is broken */
   hostKeyOf: (machine: string) => HostKey | undefined
   uptime: () => number
@@ -52,6 +54,9 @@ export interface SiteWriter extends Lives {
   setUptime(uptime: number): void
   names(): ReadonlyMap<string, string>
   setName(machine: string, name: string): void
+  declarations: SiteReader['declarations']
+  /** Replaces all declarations. */
+  setDeclarations(all: Declarations): void
   /** Only for a machine that has none. */
   setHostKey(machine: string, privateKey: string): void
   /** Adds a row to the log. */
@@ -123,6 +128,7 @@ export function readerOf(database: DatabaseSync, file: string): SiteReader {
     lifeFingerprints: () =>
       new Map(machines.all().map(({ machine, life }) => [String(machine), String(life)])),
     names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
+    declarations: () => declarationsIn(database),
     hostKeyOf: hostKeyReader(database, file),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
     rollouts: () => atOneMoment(rollouts),
@@ -190,6 +196,8 @@ export function writerOf(database: DatabaseSync, file: string): SiteWriter {
       unname.run(machine)
       setName.run(machine, name)
     },
+    declarations: reader.declarations,
+    setDeclarations: declarationWriter(database),
     setHostKey: (machine, privateKey) => void setHostKey.run(machine, privateKey),
     note: logWriter(database),
     rollouts: rolloutWriter(database, file),

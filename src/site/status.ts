@@ -1,4 +1,5 @@
 /** What a person wants to know of a machine: what it runs, what it boots next, and why. */
+import type { Declaration, Declarations } from './declarations.ts'
 import { generationOf, lastAttempt, type Attempt, type Generation, type Life } from './life/life.ts'
 import type { Hold, SiteRollouts } from './rollout/statements.ts'
 
@@ -45,26 +46,31 @@ export interface MachineInGroup extends MachineStatus {
   group?: string
   /** A person holds it: roll-outs leave it out. */
   held?: Hold
+  /** What the file of the site says of it, if that is more than its only hardware address. */
+  declared?: Declaration
 }
 
 /** What the site has besides the lives of its machines. */
 export interface SiteContext extends Pick<SiteRollouts, 'groups' | 'holds'> {
   /** By machine. */
   names: ReadonlyMap<string, string>
+  declarations: Declarations
   /** The time in which servers ran, until now. Milliseconds. */
   uptime: number
 }
 
 export function statusInSite(
   life: Life,
-  { names, groups, holds, uptime }: SiteContext,
+  { names, groups, holds, declarations, uptime }: SiteContext,
 ): MachineInGroup {
   const { machine } = life
   const [group, held] = [groups.get(machine), holds.get(machine)]
+  const declared = declarations.get(machine)
   return {
     ...statusOf(life, names.get(machine), uptime),
     ...(group !== undefined && { group }),
     ...(held && { held }),
+    ...(declared && { declared }),
   }
 }
 

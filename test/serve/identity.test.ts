@@ -97,6 +97,36 @@ suite('the table of neighbours', () => {
   })
 })
 
+suite('a machine with several hardware addresses', () => {
+  test('has one name, and may boot if one of the addresses is allowed', () => {
+    const cards = [one, two]
+    const neighbours = createNeighbours(device, () =>
+      tableOf({ '10.0.0.1': [one], '10.0.0.2': [two], '10.0.0.9': ['52:54:00:00:00:09'] }),
+    )
+    for (const allowed of cards) {
+      const identities = createIdentities({
+        ...{ allowed: new Set([allowed]), neighbours, isNeighbour: () => true },
+        onDouble: () => {},
+        declared: {
+          machineOf: (mac) => (mac === two ? one : mac),
+          cardsOf: (machine) => (machine === one ? cards : [machine]),
+        },
+      })
+      assert.deepEqual(
+        ['10.0.0.1', '10.0.0.2'].map((address) => identities.nameAt(address)),
+        [one, one],
+      )
+      assert.deepEqual([...cards, '52:54:00:00:00:09'].map(identities.isAllowed), [
+        true,
+        true,
+        false,
+      ])
+      assert.equal(identities.nameOf(connection('10.0.0.2')), one)
+      assert.equal(identities.addressOf(one), '10.0.0.2')
+    }
+  })
+})
+
 suite('the name of a machine', () => {
   test('a new machine does not get another name while another machine calls all the time', async () => {
     const { identities, write } = open()

@@ -23,12 +23,25 @@ export function warningList(machine) {
   )
 }
 
+/** @returns `host name pi1, address 10.0.0.11` */
+function saysDeclared({ macs, serials, hostName, address }) {
+  return [
+    hostName && `host name ${hostName}`,
+    address && `address ${address}`,
+    serials.length > 0 && `serial number ${serials.join(' or ')}`,
+    macs.length > 1 && `hardware addresses ${macs.join(', ')}`,
+  ]
+    .filter(Boolean)
+    .join(', ')
+}
+
 export function facts(machine, { images }, now) {
   const {
     last,
     next,
     why,
     held,
+    declared,
     group,
     stateBefore,
     seenAt,
@@ -44,6 +57,7 @@ export function facts(machine, { images }, now) {
     ['Address', [machine.machine, boot?.address].filter(Boolean).join(', ')],
     ['Group', group === undefined ? '–' : el('a', { href: hashOf('rollouts', group) }, group)],
     ...(held ? [['Held', 'since ', time(held.at), `, by ${held.by}: roll-outs leave it out`]] : []),
+    ...(declared ? [['Has', saysDeclared(declared)]] : []),
     ['Runs', last ? said(last.generation) : 'nothing: it has not booted'],
     ['Boots next', next ? said(next) : 'the image of the server'],
     ['Why', why],

@@ -16,6 +16,11 @@ export interface AddressSettings {
   range: AddressRange
   /** Hardware address (lower case with colons) to IPv4 address; must lie in `network`. */
   reservations: ReadonlyMap<string, string>
+  /**
+   * Reservations that can change while the server runs. Those that it cannot keep are told, and left out. The
+   * map is the same one until it changes.
+   */
+  reservedLater?: () => ReadonlyMap<string, string>
   told: NetworkFacts
   /** The host name that the machine with a hardware address is told. [RFC 2132 §3.14] */
   hostNameOf?: (mac: string) => string | undefined
@@ -74,6 +79,52 @@ export function checkAddresses(
   const excluded = [...own, network.address, broadcast, ...told.routers, ...told.nameServers]
   refuseTwice(reservations, new Set(excluded))
   return excluded
+}
+
+/**
+ * @param excluded the addresses that no machine may have
+ * @param onError is told once about each reservation that cannot be kept
+ * @returns all reservations as they are now; the same map until they change
+ */
+export function reservationsNow(
+  { network, reservations, reservedLater }: AddressSettings,
+  excluded: readonly string[],
+  onError: (error: NetimageError) => void,
+): () => ReadonlyMap<string, string> {
+  if (!reservedLater) return () => reservations
+  const told = new Set<string>()
+  let later: ReadonlyMap<string, string> | undefined
+  let all = reservations
+  return () => {
+    const now = reservedLater()
+    if (now === later) return all
+    later = now
+    const taken = new Set([...excluded, ...reservations.values()])
+    const kept = new Map(reservations)
+    for (const [mac, address] of now) {
+      // What a person gave the server itself comes first.
+      if (reservations.has(mac)) continue
+      const why = isInNetwork(address, network)
+        ? taken.has(address) && 'it is used already'
+        : `it is not in the network ${network.address}/${network.prefix}`
+      if (why === false) {
+        taken.add(address)
+        kept.set(mac, address)
+        continue
+      }
+      const problem = `${mac} cannot have the address ${address} of the site’s file: ${why}`
+      if (told.has(problem)) continue
+      told.add(problem)
+      onError(
+        new NetimageError('bad-option', problem, {
+          details: { field: 'address' },
+          hint: 'Give it another address in the file of the site, and apply this. Until then, it gets an address of --range.',
+        }),
+      )
+    }
+    all = kept
+    return all
+  }
 }
 
 function refuseTwice(reservations: ReadonlyMap<string, string>, taken: Set<string>): void {

@@ -46,8 +46,8 @@ export interface Leases {
 
 export interface LeaseSettings {
   range: AddressRange
-  /** Hardware address to address; an address may lie outside of the range. */
-  reservations: ReadonlyMap<string, string>
+  /** Hardware address to address, as it is now; an address may lie outside of the range. */
+  reservations: () => ReadonlyMap<string, string>
   /** Addresses that no machine may have. */
   excluded: readonly string[]
   file: LeaseFile
@@ -88,7 +88,8 @@ const ranks = {
 export function keepLeases({ range, reservations, excluded, file }: LeaseSettings): Leases {
   const first = parseAddress(range.first)
   const last = parseAddress(range.last)
-  const reserved = new Set([...reservations.values(), ...excluded].map(parseAddress))
+  let known: ReadonlyMap<string, string> | undefined
+  let reserved: ReadonlySet<number> = new Set()
   const byAddress = new Map<number, Held>()
   const byMac = new Map<string, Held>()
   const offers = new Map<number, { mac: string; until: number }>()
@@ -101,6 +102,15 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     byMac.set(lease.mac, lease)
   }
 
+  const reservationOf = (mac: string) => reservations().get(mac)
+
+  function isReserved(address: number): boolean {
+    const now = reservations()
+    if (now !== known) reserved = new Set([...now.values(), ...excluded].map(parseAddress))
+    known = now
+    return reserved.has(address)
+  }
+
   const inRange = (address: number) => first <= address && address <= last
 
   /**
@@ -108,19 +118,20 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
    * machine needs some time before it fetches anything.
    */
   function isDoubtful({ isTrusted, since, mac }: Held, now: number): boolean {
-    return !isTrusted && now - since > offerMs && !reservations.has(mac)
+    return !isTrusted && now - since > offerMs && reservationOf(mac) === undefined
   }
 
   /** How good an address is for a machine; undefined: the machine may not have it. */
   function standingOf(address: number, mac: string, now: number): Standing | undefined {
-    const reservation = reservations.get(mac)
-    const isReserved = reservation !== undefined && address === parseAddress(reservation)
-    const isInPool = reservation === undefined && inRange(address) && !reserved.has(address)
-    if (!isReserved && !isInPool) return undefined
+    const reservation = reservationOf(mac)
+    const isItsReserved = reservation !== undefined && address === parseAddress(reservation)
     const lease = byAddress.get(address)
     const isCurrent = lease !== undefined && lease.expires > now
     const isAnothers = isCurrent && lease.mac !== mac
-    if (isAnothers && !isReserved && !isDoubtful(lease, now)) return undefined
+    // A machine that runs keeps its address until it asks for a new one: its root is mounted by it.
+    const isOfPool = reservation === undefined || (isCurrent && !isAnothers)
+    if (!isItsReserved && !(isOfPool && inRange(address) && !isReserved(address))) return undefined
+    if (isAnothers && !isItsReserved && !isDoubtful(lease, now)) return undefined
     const doubt = avoided.get(address) ?? 0
     if (doubt > now) return { rank: ranks.avoided, since: doubt }
     if (isAnothers) return { rank: ranks.doubtful, since: lease.since }
@@ -155,7 +166,7 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
 
   /** Whether the machine had the address last, or the address is reserved for it. */
   function isItsOwn(mac: string, address: number): boolean {
-    const reservation = reservations.get(mac)
+    const reservation = reservationOf(mac)
     if (reservation !== undefined && parseAddress(reservation) === address) return true
     return byMac.get(mac)?.address === address
   }
@@ -194,17 +205,17 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
 
   function trusts(mac: string, now: number): boolean {
     const lease = byMac.get(mac)
-    if (reservations.has(mac)) return true
+    if (reservationOf(mac) !== undefined) return true
     if (!lease || lease.expires <= now) return false
     return lease.isTrusted || now - lease.since >= trustedAfterMs
   }
 
   return {
     find: (mac) => byMac.get(mac),
-    knows: (mac, now) => reservations.has(mac) || (byMac.get(mac)?.expires ?? 0) > now,
+    knows: (mac, now) => reservationOf(mac) !== undefined || (byMac.get(mac)?.expires ?? 0) > now,
     governs(text) {
       const address = parseAddress(text)
-      return inRange(address) || reserved.has(address)
+      return inRange(address) || isReserved(address)
     },
     isFree(text, mac, now) {
       const address = parseAddress(text)
@@ -214,7 +225,7 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
       return offer?.mac === mac && offer.until > now
     },
     candidates(mac, wanted, now) {
-      const reservation = reservations.get(mac)
+      const reservation = reservationOf(mac)
       if (reservation !== undefined) return [reservation]
       const own = [byMac.get(mac)?.address, offerOf.get(mac), wanted && parseAddress(wanted)]
       const preferred = own.filter((address) => typeof address === 'number')

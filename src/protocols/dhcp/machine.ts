@@ -6,6 +6,7 @@ import {
   raspberryPiPrefixes,
 } from '../../firmware.ts'
 import { formatMac } from '../../mac.ts'
+import { serialInGuid } from '../../serial-number.ts'
 import { architecturesIn, option, textOf, userClassesIn } from './options.ts'
 import type { DhcpPacket } from './packet.ts'
 
@@ -21,6 +22,8 @@ export interface Machine {
   architectures: readonly number[]
   vendorClass: string | undefined
   userClasses: readonly string[]
+  /** As `serial-number.ts` has it. */
+  serial?: string
 }
 
 /** U-Boot on Arm, 32 and 64 bits. On other processors, only its vendor class identifies U-Boot. */
@@ -31,11 +34,13 @@ export function machineOf(packet: DhcpPacket): Machine | undefined {
   const { hardwareAddress, options } = packet
   if (hardwareAddress.length !== 6) return undefined
   const vendorClass = options.get(option.vendorClass)
+  const serial = serialInGuid(options.get(option.guid) ?? Buffer.alloc(0))
   const machine = {
     mac: formatMac(hardwareAddress),
     architectures: architecturesIn(packet),
     vendorClass: vendorClass && textOf(vendorClass),
     userClasses: userClassesIn(packet),
+    ...(serial !== undefined && { serial }),
   }
   return { ...machine, bootClient: bootClientOf(machine, options) }
 }

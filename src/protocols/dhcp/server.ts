@@ -4,7 +4,12 @@ import { defect } from '../defect.ts'
 import { notServed, type DhcpEvent, type MachineClue, type Report } from '../event.ts'
 import { ownAddresses } from '../interfaces.ts'
 import { limitInvented } from '../report-limit.ts'
-import { assertAlone, checkAddresses, type AddressSettings } from './address-settings.ts'
+import {
+  assertAlone,
+  checkAddresses,
+  reservationsNow,
+  type AddressSettings,
+} from './address-settings.ts'
 import type { Answer } from './answer.ts'
 import type { BootAnswer, NoBoot } from './boot-fields.ts'
 import type { Peer } from './device-socket.ts'
@@ -207,7 +212,10 @@ async function fullRole(
   if (!options.force) await assertAlone(device, signal)
   const file = running.adopt(openLeaseFile(options.leasesFile, onError), (opened) => opened.close())
   const { findUser } = running.adopt(await findUsersByArp(device), (probe) => probe.close())
-  const leases = keepLeases({ ...options, excluded, file })
+  const reservations = reservationsNow(options, excluded, onError)
+  // What is wrong with them is told now, and not when the first machine comes.
+  reservations()
+  const leases = keepLeases({ ...options, reservations, excluded, file })
   const answer = serveInFull({
     ...{ address, network, told, hostNameOf, leases, findUser },
     now: Date.now,

@@ -20,10 +20,10 @@ import type { Peer } from '../../protocols/tftp/sessions.ts'
 import { listenTftp } from '../../protocols/tftp/socket.ts'
 import { remember } from '../../remember.ts'
 import { openSiteDatabase } from '../../site/database.ts'
+import { watchDeclarations } from '../declared.ts'
 import { startDhcp } from '../dhcp.ts'
 import { createIdentities, learnGiven, notKnown } from '../identity.ts'
 import { createNeighbours, isNeighbourOf } from '../neighbours.ts'
-import type { ServeRequest } from '../request.ts'
 import type { Server, ServerSettings } from '../server.ts'
 import { clientsOf } from '../wire.ts'
 import { createDoor } from './door.ts'
@@ -41,6 +41,9 @@ export async function startFront(
   const { address } = place
   /** What shards are told of the machines that have an IP address. */
   const addresses = new Map(learnt.addresses)
+  const site = openSiteDatabase(state)
+  unfinished.defer(() => site.close())
+  const declared = watchDeclarations(site.read.declarations, unfinished)
   const identities = createIdentities({
     ...{ allowed, neighbours: createNeighbours(place.name), isNeighbour: isNeighbourOf(place) },
     learntAddresses: learnt.addresses,
@@ -50,6 +53,7 @@ export async function startFront(
     },
     // Shards know who holds a name.
     onDouble: () => {},
+    declared,
   })
   let dhcp: DhcpServer | undefined
   const lost = Promise.withResolvers<NetimageError>()
@@ -141,7 +145,9 @@ export async function startFront(
     request,
     place,
     {
-      hostNameOf: hostNames(request, unfinished),
+      nameOf: (machine) => site.read.names().get(machine),
+      declared,
+      onSerial: (mac, serial) => learnt.facts.keep('serial', mac, serial),
       isAllowed: identities.isAllowed,
       bootFor: shards.bootFor,
       common,
@@ -176,15 +182,4 @@ async function untilReady(ready: Promise<void>, signal: AbortSignal | undefined)
     throw error
   }
   signal?.throwIfAborted()
-}
-
-/** The names that people gave machines: only a full DHCP server tells them. */
-function hostNames(
-  { state, dhcp }: ServeRequest,
-  unfinished: AsyncDisposableStack,
-): (mac: string) => string | undefined {
-  if (dhcp !== 'full') return () => undefined
-  const site = openSiteDatabase(state)
-  unfinished.defer(() => site.close())
-  return (mac) => site.read.names().get(mac)
 }

@@ -4,6 +4,7 @@ import { asNetimageError, type NetimageError } from '../../errors.ts'
 import type { ServeEvent } from '../../protocols/event.ts'
 import type { ProcedureCounts } from '../../protocols/nfs/procedure-counts.ts'
 import { remember } from '../../remember.ts'
+import { parseSerial } from '../../serial-number.ts'
 import { isOfPowerCut } from '../../site/life/power-cut.ts'
 import { version } from '../../version.ts'
 import { parseProcessor, type Processor } from '../defaults.ts'
@@ -110,6 +111,12 @@ export function startOneShard(settings: OneShardSettings): ShardProcess {
         settings.facts.keep('processor', machine, fact)
         break
       }
+      case 'serial': {
+        const { machine, fact } = message
+        const serial = parseSerial(fact)
+        if (serial !== undefined) settings.facts.keep('serial', machine, serial)
+        break
+      }
       case 'told':
         settings.onTold(message.told)
         break
@@ -144,6 +151,7 @@ function machineOf(message: FromShard): string | undefined {
       return message.told.machine
     case 'comes':
     case 'processor':
+    case 'serial':
       return message.machine
     default:
       return undefined

@@ -122,7 +122,9 @@ const fromShardSchema = v.variant('kind', [
   }),
   /** A machine has done something that takes more than a forged address. */
   v.object({ kind: v.literal('comes'), machine: v.string() }),
-  v.object({ kind: v.literal('processor'), machine: v.string(), fact: v.string() }),
+  v.object({
+    ...{ kind: v.picklist(['processor', 'serial']), machine: v.string(), fact: v.string() },
+  }),
   v.object({ kind: v.literal('told'), told: toldSchema }),
   v.object({ kind: v.literal('error'), error: errorSchema }),
   /** Asks for the data of the whole server, for `/api/`. */

@@ -68,7 +68,7 @@ export async function startShard(
         record: { add: () => {} },
         facts: {
           keep(kind, machine, fact) {
-            if (kind === 'processor') send({ kind, machine, fact })
+            if (kind !== 'address') send({ kind, machine, fact })
           },
         },
       },

@@ -1,4 +1,6 @@
 /** All machines that the file of a site or the site itself knows, and who of them a selector names. */
+import { isSameSerial } from '../../serial-number.ts'
+import type { Declarations } from '../declarations.ts'
 import type { Desired, DesiredMachine } from './desired.ts'
 import { nearestOf } from './nearest.ts'
 import type { Problem } from './problem.ts'
@@ -9,7 +11,7 @@ export interface KnownMachine {
   machine: string
   /** In the file or, if it does not name the machine, in the site. */
   name?: string
-  /** What the file says of it. */
+  /** What the file says of it, with the hardware addresses that the server has seen with its serial number. */
   desired?: DesiredMachine
 }
 
@@ -19,6 +21,10 @@ export interface SiteMachines {
   lastStarted: ReadonlyMap<string, number>
   /** Names by machine. */
   names: ReadonlyMap<string, string>
+  /** What the file said of machines when it was applied last. */
+  declarations: Declarations
+  /** Serial numbers by hardware address, as the server has seen them. */
+  serials: ReadonlyMap<string, string>
 }
 
 export interface Catalogue {
@@ -31,15 +37,18 @@ export interface Catalogue {
   /** The machines that the file names, in its order. */
   named: readonly KnownMachine[]
   problems: readonly Problem[]
+  /** Sentences without a full stop. */
+  notes: readonly string[]
 }
 
-export function makeCatalogue({ machines }: Desired, site: SiteMachines): Catalogue {
+export function makeCatalogue({ machines: written }: Desired, site: SiteMachines): Catalogue {
+  const machines = written.map((each) => ({ ...each, macs: macsOf(each, site) }))
   const known = new Map<string, KnownMachine>()
   /** undefined: the file names it, but not how the site can know it. */
   const byName = new Map<string, string | undefined>()
   const byAddress = new Map<string, string>()
   const named: KnownMachine[] = []
-  const problems = [...repeated(machines), ...unreachable(machines)]
+  const problems = [...repeated(machines), ...unreachable(machines), ...lostKeys(machines, site)]
   for (const desired of machines) {
     const machine = keyOf(desired, site)
     byName.set(desired.name, machine)
@@ -59,11 +68,13 @@ export function makeCatalogue({ machines }: Desired, site: SiteMachines): Catalo
     known.set(machine, { machine, ...(name !== undefined && { name }) })
     if (name !== undefined && !byName.has(name)) byName.set(name, machine)
   }
+  problems.push(...sameHostNames([...known.values()]))
   const get = (machine: string) => known.get(machine) ?? { machine }
   const nameOf = (machine: string) => get(machine).name ?? machine
   const sorted = [...known.keys()].toSorted((one, other) => compare(nameOf(one), nameOf(other)))
   return {
     ...{ nameOf, get, named, problems },
+    notes: [...unknownSerials(machines), ...joined(named, site)],
     find(selector) {
       if (isPattern(selector)) return sorted.filter((machine) => isMatch(selector, get(machine)))
       const address = addressOf(selector)
@@ -76,12 +87,26 @@ export function makeCatalogue({ machines }: Desired, site: SiteMachines): Catalo
   }
 }
 
+/** Those of the file first. */
+function macsOf({ macs, serials }: DesiredMachine, site: SiteMachines): string[] {
+  const seen = [...site.serials].flatMap(([mac, serial]) =>
+    serials.some((each) => isSameSerial(each, serial)) ? [mac] : [],
+  )
+  return [...macs, ...seen.filter((mac) => !macs.includes(mac)).toSorted()]
+}
+
 /**
- * A machine can have several network cards. It is the one that the site saw last.
+ * A machine can have several network cards. Once a plan was applied, it stays the same one. Before that, it is
+ * the one that the site saw last.
  *
  * @returns undefined if it has no hardware address
  */
-function keyOf({ macs }: DesiredMachine, { lastStarted }: SiteMachines): string | undefined {
+function keyOf(
+  { macs }: DesiredMachine,
+  { lastStarted, declarations }: SiteMachines,
+): string | undefined {
+  const declared = macs.find((mac) => declarations.has(mac))
+  if (declared !== undefined) return declared
   const [newest] = macs.toSorted(
     (one, other) => (lastStarted.get(other) ?? -1) - (lastStarted.get(one) ?? -1),
   )
@@ -140,14 +165,74 @@ function* repeated(machines: readonly DesiredMachine[]): Generator<Problem> {
 }
 
 function* unreachable(machines: readonly DesiredMachine[]): Generator<Problem> {
-  for (const { name, macs } of machines) {
-    if (macs.length > 0) continue
+  for (const { name, macs, serials } of machines) {
+    if (macs.length > 0 || serials.length > 0) continue
     yield {
       field: `machine.${name}`,
-      message: 'it has no hardware address, and the server knows machines only by this',
+      message: 'it has neither a hardware address nor a serial number',
       hint: 'Add one: mac = "dc:a6:32:01:02:03". netimage boots shows those of machines that have booted.',
     }
   }
+}
+
+/** The layer and the generations of a machine have the name of one of its hardware addresses. */
+function* lostKeys(
+  machines: readonly DesiredMachine[],
+  { declarations }: SiteMachines,
+): Generator<Problem> {
+  const named = new Set(machines.flatMap(({ macs }) => macs))
+  for (const { name, macs } of machines) {
+    for (const [machine, declared] of declarations) {
+      if (named.has(machine) || !declared.macs.some((mac) => macs.includes(mac))) continue
+      yield {
+        field: `machine.${name}.mac`,
+        message: `it lacks ${machine}, by which the site knows this machine and what it wrote`,
+        hint: 'Keep this address in the list, also if the network card is gone.',
+      }
+    }
+  }
+}
+
+/** The name of a machine is its host name if the file gives it no other one. */
+function* sameHostNames(known: readonly KnownMachine[]): Generator<Problem> {
+  const byName = new Map(
+    known.flatMap((each) => (each.name === undefined ? [] : [[each.name, each]])),
+  )
+  for (const { machine, name, desired } of known) {
+    const { hostName } = desired ?? {}
+    if (hostName === undefined) continue
+    const other = byName.get(hostName)
+    if (!other || other.machine === machine || other.desired?.hostName !== undefined) continue
+    yield {
+      field: `machine.${name ?? machine}.host-name`,
+      message: `${other.machine} has this name, so it would have the same host name`,
+      hint: `Give one of them another host name, or give that one another name: netimage site name ${other.machine} NAME.`,
+    }
+  }
+}
+
+function unknownSerials(machines: readonly DesiredMachine[]): string[] {
+  return machines.flatMap(({ name, macs, serials }) => {
+    if (macs.length > 0 || serials.length === 0) return []
+    return [
+      `machine.${name}: no machine with the serial number ${serials.join(' or ')} has asked the server yet, so its hardware address is not known; start it once, and plan again`,
+    ]
+  })
+}
+
+/** Network cards that were machines of their own until now. */
+function joined(named: readonly KnownMachine[], site: SiteMachines): string[] {
+  return named.flatMap(({ machine, name = machine, desired }) => {
+    const before = site.declarations.get(machine)?.macs ?? []
+    const cards = (desired?.macs ?? []).filter((mac) => {
+      const hasBooted = (site.lastStarted.get(mac) ?? 0) > 0
+      return mac !== machine && hasBooted && !before.includes(mac)
+    })
+    return cards.map(
+      (mac) =>
+        `machine.${name}: ${mac} has booted as a machine of its own, and is ${name} once this is applied; switch it off before. What it wrote stays in a layer of its own`,
+    )
+  })
 }
 
 function takenName(name: string, machine: string, isOtherCard: boolean): Problem {

@@ -39,7 +39,7 @@ export interface DesiredMachine {
   name: string
   /** Its hardware addresses. */
   macs: readonly string[]
-  /** Serial numbers of a Raspberry Pi. */
+  /** As `serial-number.ts` has them. */
   serials: readonly string[]
   hostName?: string
   /** An IPv4 address. */

@@ -19,7 +19,7 @@ export interface Resolved {
 
 export function resolveGroups({ groups }: Desired, catalogue: Catalogue): Resolved {
   const problems: Problem[] = [...catalogue.problems]
-  const notes: string[] = []
+  const notes: string[] = [...catalogue.notes]
   /** What has each machine: its group, and the selector there. */
   const owners = new Map<string, { group: string; selector: string }>()
   const { nameOf } = catalogue
@@ -36,7 +36,8 @@ export function resolveGroups({ groups }: Desired, catalogue: Catalogue): Resolv
     for (const [at, selector] of machines.entries()) {
       const field = `group.${name}.machines.${at}`
       const found = find(selector, field)
-      if (found?.length === 0) notes.push(`${field}: no machine matches ${selector}`)
+      if (found?.length === 0 && isPattern(selector))
+        notes.push(`${field}: no machine matches ${selector}`)
       for (const machine of found ?? []) {
         const owner = owners.get(machine)
         ofGroup.add(machine)

@@ -4,6 +4,7 @@ import * as v from 'valibot'
 
 import { parseMac } from '../../mac.ts'
 import { isPlainObject } from '../../plain-object.ts'
+import { parseSerial } from '../../serial-number.ts'
 import { isMachineName } from '../machine-name.ts'
 import type { Health } from '../rollout/rollout.ts'
 import {
@@ -184,7 +185,10 @@ const machine = v.pipe(
       [],
     ),
     serial: v.optional(
-      oneOrMore(parseSerial, 'it must be the serial number of a Raspberry Pi, or a list of them'),
+      oneOrMore(
+        parseSerial,
+        'it must be the serial number of a Raspberry Pi, the UUID of another computer, or a list of them',
+      ),
       [],
     ),
     'host-name': v.exactOptional(name),
@@ -210,12 +214,6 @@ const machine = v.pipe(
     }),
   ),
 )
-
-/** As a Raspberry Pi asks below it for its boot files. */
-function parseSerial(text: string): string | undefined {
-  const serial = text.toLowerCase()
-  return /^([0-9a-f]{8}){1,2}$/.test(serial) ? serial : undefined
-}
 
 function tables<T extends v.GenericSchema<unknown, object>>(each: T) {
   return v.optional(

@@ -3,6 +3,7 @@ import * as v from 'valibot'
 
 import type { Assigned } from '../life/choose.ts'
 import type { Generation, Told } from '../life/life.ts'
+import { declarationSchema } from '../declarations.ts'
 import type { RolloutTold } from '../rollout/rollout.ts'
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
@@ -97,6 +98,7 @@ export const entrySchema = v.variant('kind', [
     mayShareBlocks: v.boolean(),
   }),
   v.object({ kind: v.literal('host key'), fingerprint: v.string() }),
+  v.object({ kind: v.literal('declared'), declared: v.exactOptional(declarationSchema) }),
   v.object({ kind: v.literal('too many') }),
   v.object({
     kind: v.literal('rollout'),

@@ -3,6 +3,7 @@ import { formatBytes } from '../../format-bytes.ts'
 import { plural } from '../../progress.ts'
 import type { Told } from '../life/life.ts'
 import { shownDigits } from '../images/choose-image.ts'
+import { saysDeclaration } from '../declarations.ts'
 import type { RolloutTold } from '../rollout/rollout.ts'
 import type { Entry, Who } from './entry.ts'
 import { mostOfMachine } from './rows.ts'
@@ -115,6 +116,8 @@ export function saysWhat(entry: Entry, who: Who): string {
     }
     case 'host key':
       return `made its SSH host key ${entry.fingerprint}`
+    case 'declared':
+      return `applied what the file says of it: ${saysDeclaration(entry.declared)}`
     case 'too many':
       return `the machine caused ${mostOfMachine} rows within a day, so what follows of it is not in the log until a day has passed`
     default: {

@@ -1,6 +1,7 @@
 /** Carries out what a plan has decided, in one transaction. */
 import type { Candidate, Now } from '../life/life.ts'
 import type { Entry, Who } from '../log/entry.ts'
+import { declarationsAfter } from './declared.ts'
 import { groupsOf } from './decide.ts'
 import type { Decided, DecidedGroup, PlannedName } from './planned.ts'
 import { restartOf } from './planned-rollout.ts'
@@ -22,6 +23,12 @@ export function applyPlan(
 ): Rollout[] {
   const note = (entry: Entry, machine?: string) => writer.note({ at: now.at, machine, who, entry })
   for (const each of plan.names) giveName(writer, each, note)
+  if (plan.declarations.length > 0) {
+    writer.setDeclarations(declarationsAfter(writer.declarations(), plan.declarations))
+  }
+  for (const { machine, declared } of plan.declarations) {
+    note({ kind: 'declared', ...(declared && { declared }) }, machine)
+  }
   for (const { group, rollout } of plan.ends) {
     const reason = 'the file of the site has no machine for it any more'
     const ended = writer.rollouts.read().newest.find((each) => each.number === rollout)

@@ -4,6 +4,7 @@ import type { ResolvedGroup } from '../desired/resolve.ts'
 import { findKnown } from '../life/choose.ts'
 import { generationOf, newLife, type Life } from '../life/life.ts'
 import { settingsOf } from '../rollout/rollout.ts'
+import { changedDeclarations } from './declared.ts'
 import { digestOf } from './digest.ts'
 import type {
   Decided,
@@ -36,12 +37,13 @@ export function decidePlan(
   const decided = groups.map((each) => decideGroup(each, site))
   const names = machines.flatMap((machine) => renamed(machine, site) ?? [])
   const [ends, moves] = [endsOf(decided, site), movesOf(decided, site)]
+  const declarations = changedDeclarations(machines, site.declarations)
   const all = {
-    ...{ groups: decided, names, ends, moves },
+    ...{ groups: decided, names, ends, moves, declarations },
     notes: [...notes, ...site.rollouts.broken.map(({ message }) => message)],
   }
   const isSettled = decided.every((group) => isGroupSettled(group, site))
-  const isDone = isSettled && names.length === 0 && ends.length === 0 && moves.length === 0
+  const isDone = isSettled && [names, ends, moves, declarations].every(({ length }) => length === 0)
   return { digest: digestOf(all), isDone, ...all }
 }
 

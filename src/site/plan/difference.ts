@@ -12,6 +12,7 @@ interface Comparable {
   names: unknown
   ends: unknown
   moves: unknown
+  declarations: unknown
 }
 
 interface ComparableGroup {
@@ -52,6 +53,7 @@ const ofSite = [
   ['names', 'other machines are to be given names'],
   ['ends', 'other roll-outs are to end'],
   ['moves', 'other machines come into a group, or leave one'],
+  ['declarations', 'other addresses, serial numbers or host names are to be declared'],
 ] as const
 
 function differences(shown: Comparable, now: Comparable): string[] {

@@ -13,8 +13,10 @@ export function digestOf({
   names,
   ends,
   moves,
+  declarations,
 }: Omit<Decided, 'digest' | 'isDone'>): string {
-  return hash('sha256', canonicalJson({ groups: groups.map(countedOf), names, ends, moves }))
+  const others = { names, ends, moves, declarations }
+  return hash('sha256', canonicalJson({ groups: groups.map(countedOf), ...others }))
 }
 
 function countedOf({ image, machines, rollout, system: _system, ...group }: DecidedGroup) {

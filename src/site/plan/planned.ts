@@ -4,6 +4,7 @@
  */
 import type { CheckFinding } from '../../check/check-system.ts'
 import type { KeptFiles } from '../../roots/kept-files.ts'
+import type { Declaration } from '../declarations.ts'
 import type { GroupSettings, Rollout } from '../rollout/rollout.ts'
 import type { ClosureDifference } from './closure-difference.ts'
 
@@ -20,6 +21,8 @@ export interface Decided {
   moves: readonly PlannedMove[]
   /** Names that the file gives to machines, and that they do not have in the site. */
   names: readonly PlannedName[]
+  /** What the file declares of machines, if it is other than when it was applied last. */
+  declarations: readonly PlannedDeclaration[]
   /** What may be as the person wants it: sentences without a full stop. */
   notes: readonly string[]
 }
@@ -45,6 +48,14 @@ export interface PlannedName {
   name: string
   /** The name that it has. */
   before?: string
+}
+
+export interface PlannedDeclaration {
+  machine: string
+  name?: string
+  /** Missing: the file declares nothing of it any more. */
+  declared?: Declaration
+  before?: Declaration
 }
 
 export interface PlannedGroup extends DecidedGroup {

@@ -24,6 +24,7 @@ const planSchema = v.looseObject({
   digest: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
   groups: v.array(groupSchema),
   ...{ names: v.array(v.unknown()), ends: v.array(v.unknown()), moves: v.array(v.unknown()) },
+  declarations: v.array(v.unknown()),
 })
 
 /** What is read of a plan to compare it with another one. */

@@ -11,6 +11,7 @@ import { layerOf } from '../../roots/stored-layer.ts'
 import { broughtBy, willKeep } from '../../roots/will-keep.ts'
 import type { TreeFile } from '../../tree-files.ts'
 import { openSiteToRead } from '../database.ts'
+import type { Declarations } from '../declarations.ts'
 import type { SiteMachines } from '../desired/catalogue.ts'
 import { readSiteManifest, type SiteImage } from '../images/site-image.ts'
 import { generationOf, lastAttempt, type Life } from '../life/life.ts'
@@ -35,6 +36,8 @@ export interface SiteFacts {
   /** Names by machine. */
   names: ReadonlyMap<string, string>
   rollouts: SiteRollouts
+  /** What the file said of machines when it was applied last. */
+  declarations: Declarations
   /** The time in which servers ran, until now. Milliseconds. */
   uptime: number
 }
@@ -68,10 +71,11 @@ export function readSiteNow(state: string): SiteNow {
 const noFacts: SiteFacts = {
   ...{ lives: new Map(), broken: new Map(), names: new Map(), uptime: 0 },
   rollouts: noRollouts,
+  declarations: new Map(),
 }
 
 export function factsOf(
-  site: Pick<SiteReader, 'lives' | 'names' | 'uptime' | 'rollouts'>,
+  site: Pick<SiteReader, 'lives' | 'names' | 'uptime' | 'rollouts' | 'declarations'>,
 ): SiteFacts {
   const broken = new Map<string, BrokenRow>()
   const lives = site.lives((error) => broken.set(error.machine, error))
@@ -79,13 +83,18 @@ export function factsOf(
     broken,
     lives: new Map(lives.map((life) => [life.machine, life])),
     ...{ names: site.names(), rollouts: site.rollouts(), uptime: site.uptime() },
+    declarations: site.declarations(),
   }
 }
 
-export function machinesOf({ lives, broken, names }: SiteFacts): SiteMachines {
+/** @param serials by hardware address, as the server has seen them */
+export function machinesOf(
+  { lives, broken, names, declarations }: SiteFacts,
+  serials: SiteMachines['serials'],
+): SiteMachines {
   const started = new Map([...broken.keys()].map((machine) => [machine, 0]))
   for (const [machine, life] of lives) started.set(machine, lastAttempt(life)?.startedAt ?? 0)
-  return { names, lastStarted: started }
+  return { names, lastStarted: started, declarations, serials }
 }
 
 type ImageOf = (id: string) => ReturnType<typeof readSiteManifest> | undefined

@@ -21,7 +21,15 @@ const server = '10.0.0.1'
 const a = '52:54:00:00:00:0a'
 const b = '52:54:00:00:00:0b'
 
-function open({ last = '10.0.0.103', reservations = new Map<string, string>() } = {}) {
+function open({
+  last = '10.0.0.103',
+  reservations = new Map<string, string>(),
+  reservationsNow = () => reservations,
+}: {
+  last?: string
+  reservations?: Map<string, string>
+  reservationsNow?: () => Map<string, string>
+} = {}) {
   let now = 1_000_000
   const written: Lease[] = []
   const renewed: Lease[] = []
@@ -29,7 +37,7 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
   const disk = { isFull: false }
   const leases = keepLeases({
     range: { first: '10.0.0.100', last },
-    reservations,
+    reservations: reservationsNow,
     excluded: [server],
     file: {
       read: () => [],
@@ -315,6 +323,27 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal((await replaced.send('discover', b))?.step, 'refuse')
     replaced.users.clear()
     assert.equal(await replaced.lease(b), '10.0.0.9')
+  })
+
+  test('gives an address that is reserved later to its machine at its next start, and to no other', async () => {
+    let reserved = new Map<string, string>()
+    const { lease, send } = open({ last: '10.0.0.101', reservationsNow: () => reserved })
+    const first = await lease(a)
+    reserved = new Map([[a, '10.0.0.50']])
+    // Its root is mounted by this address.
+    const renewed = await send('request', a, { clientAddress: first })
+    assert.equal(renewed?.type, messageType.acknowledge, renewed?.reason)
+    assert.equal(await lease(a), '10.0.0.50')
+    reserved = new Map([
+      [a, '10.0.0.50'],
+      [b, '10.0.0.100'],
+    ])
+    for (const mac of ['52:54:00:00:00:0c', '52:54:00:00:00:0d']) {
+      assert.notEqual((await send('discover', mac))?.address, '10.0.0.100')
+    }
+    assert.equal(await lease(b), '10.0.0.100')
+    reserved = new Map()
+    assert.equal((await send('discover', a))?.address?.startsWith('10.0.0.10'), true)
   })
 
   test('serves known machines and a new one during a flood of thousands of invented machines', async () => {

@@ -27,7 +27,10 @@ function open(state: string) {
     told.push(`${code} ${hint}`)
   })
   const reservations = new Map([['reserved', '10.0.0.50']])
-  return { file, leases: keepLeases({ range, reservations, excluded: [], file }) }
+  return {
+    file,
+    leases: keepLeases({ range, reservations: () => reservations, excluded: [], file }),
+  }
 }
 
 /** Fills the disk to the last byte. */

@@ -11,10 +11,14 @@ import { atLeast, atMost, resolveWaves } from '../../../src/site/desired/waves.t
 
 const mac = (number: number) => `dc:a6:32:00:00:0${number}`
 
-function siteOf(lastStarted: Record<string, number>, names: Record<string, string> = {}) {
+function siteOf(
+  lastStarted: Record<string, number>,
+  names: Record<string, string> = {},
+): SiteMachines {
   return {
     lastStarted: new Map(Object.entries(lastStarted)),
     names: new Map(Object.entries(names).map(([name, machine]) => [machine, name])),
+    ...{ declarations: new Map(), serials: new Map() },
   }
 }
 
@@ -103,6 +107,55 @@ suite('the machines of a group', () => {
     assert.deepEqual(keysOf(seen), [[mac(2)]])
     assert.deepEqual(keysOf(resolve(document)), [[mac(1)]])
   })
+
+  test('stay the same machine once that was applied, whichever network card starts', () => {
+    const document = { ...groups({ lab: ['pi1'] }), ...machines({ pi1: [mac(1), mac(2)] }) }
+    const declared = { macs: [mac(1), mac(2)], serials: [] }
+    const site = {
+      ...siteOf({ [mac(1)]: 5, [mac(2)]: 6 }),
+      declarations: new Map([[mac(1), declared]]),
+    }
+    const seen = resolve(document, site)
+    assert.deepEqual([keysOf(seen), seen.notes], [[[mac(1)]], []])
+    const lost = resolve(machines({ pi1: [mac(2)] }), site)
+    assert.deepEqual(problemsOf(lost), [
+      `machine.pi1.mac: it lacks ${mac(1)}, by which the site knows this machine and what it wrote`,
+    ])
+    // Two machines of their own again.
+    assert.deepEqual(problemsOf(resolve(machines({ pi1: [mac(2)], pi2: [mac(1)] }), site)), [])
+  })
+
+  test('are told if a network card was a machine of its own', () => {
+    const document = machines({ pi1: [mac(1), mac(2)] })
+    const { notes } = resolve(document, siteOf({ [mac(1)]: 6, [mac(2)]: 5 }))
+    assert.match(
+      notes.join(),
+      /^machine\.pi1: dc:a6:32:00:00:02 has booted as a machine of its own/,
+    )
+  })
+
+  test('are found by a serial number once the server has seen it', () => {
+    const document = {
+      ...groups({ lab: ['pi1', 'pi2'] }),
+      ...machines({
+        pi1: { serial: '100000005b154510' },
+        pi2: { mac: mac(2), serial: '0badcafe' },
+      }),
+    }
+    const unseen = resolve(document)
+    assert.deepEqual([problemsOf(unseen), keysOf(unseen)], [[], [[mac(2)]]])
+    assert.match(unseen.notes.join(), /pi1: no machine with the serial number 100000005b154510 has/)
+    const serials = new Map([
+      [mac(1), '5b154510'],
+      [mac(3), '0badcafe'],
+    ])
+    const seen = resolve(document, { ...empty, serials })
+    assert.deepEqual([problemsOf(seen), keysOf(seen), seen.notes], [[], [[mac(1), mac(2)]], []])
+    const both = resolve(document, { ...empty, serials: new Map([[mac(2), '5b154510']]) })
+    assert.deepEqual(problemsOf(both).slice(0, 1), [
+      `machine.pi2.mac: the machine pi1 has the hardware address ${mac(2)} already`,
+    ])
+  })
 })
 
 suite('the machines of the file', () => {
@@ -112,14 +165,36 @@ suite('the machines of the file', () => {
       ...machines({
         pi1: { mac: mac(1), 'host-name': 'pi', address: '10.0.0.1' },
         pi2: { mac: [mac(1), mac(2), mac(2)], 'host-name': 'pi', address: '10.0.0.1' },
-        pi3: { serial: '0badcafe' },
+        pi3: { mac: mac(3) },
       }),
     }
     const fields = resolve(document).problems.map(({ field }) => field)
     assert.deepEqual(fields.toSorted(), [
       ...['group.pi3', 'machine.pi2.address', 'machine.pi2.host-name', 'machine.pi2.mac'],
-      ...['machine.pi2.mac', 'machine.pi3'],
+      'machine.pi2.mac',
     ])
+  })
+
+  test('need an address or a serial number', () => {
+    const { problems } = resolve(machines({ pi1: { 'host-name': 'lab' } }))
+    assert.deepEqual(
+      problems.map(({ field }) => field),
+      ['machine.pi1'],
+    )
+  })
+
+  test('have no host name that is the name of another machine', () => {
+    const document = machines({
+      pi1: { mac: mac(1), 'host-name': 'pi2' },
+      pi2: { mac: mac(2) },
+      pi3: { mac: mac(3), 'host-name': 'old' },
+      pi4: { mac: mac(4), 'host-name': 'pi4' },
+    })
+    const { problems } = resolve(document, siteOf({}, { old: mac(5) }))
+    assert.deepEqual(
+      problems.map(({ field }) => field),
+      ['machine.pi1.host-name', 'machine.pi3.host-name'],
+    )
   })
 
   test('have no name of another machine of the site', () => {
@@ -138,7 +213,7 @@ suite('the machines of the file', () => {
   test('are told only once if it is not known how to reach them', () => {
     const document = { ...groups({ lab: ['pi1'] }), ...machines({ pi1: {} }) }
     assert.deepEqual(problemsOf(resolve(document)), [
-      'machine.pi1: it has no hardware address, and the server knows machines only by this',
+      'machine.pi1: it has neither a hardware address nor a serial number',
     ])
   })
 })

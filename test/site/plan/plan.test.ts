@@ -12,6 +12,8 @@ import type { Candidate } from '../../../src/site/life/life.ts'
 import { stalePlan } from '../../../src/site/plan/difference.ts'
 import { digestOf } from '../../../src/site/plan/digest.ts'
 import { makePlan } from '../../../src/site/plan/plan.ts'
+import type { Declarations } from '../../../src/site/declarations.ts'
+import { declarationsAfter } from '../../../src/site/plan/declared.ts'
 import { groupsOf } from '../../../src/site/plan/decide.ts'
 import type { Plan, PlannedImage } from '../../../src/site/plan/planned.ts'
 import { readPlan } from '../../../src/site/plan/read-plan.ts'
@@ -42,12 +44,14 @@ const closureOf = (id: string) => [
 function planned(document: object, image = imageOf('b')) {
   const machines = simulateSite()
   const names = new Map<string, string>()
+  let declarations: Declarations = new Map()
   const holds = new Map<string, Hold>()
   const rollouts: { newest: Rollout[] } = { newest: [] }
   const groups = new Map<string, string>()
   const now = (): SiteNow => ({
     ...{ lives: machines.lives, broken: new Map(), names, uptime: machines.now.uptime },
     rollouts: { ...rollouts, holds, groups, broken: [], requests: new Map(), brokenRequests: [] },
+    declarations,
     willKeep: () => () => ({ files: [], more: 0 }),
     async describe(life, number) {
       const { image = '', published } =
@@ -70,7 +74,8 @@ function planned(document: object, image = imageOf('b')) {
       machines.wait(3 * minutes)
     },
     /** As the command, except that the machines do not boot anything else. */
-    apply({ groups: planned }: Plan): void {
+    apply({ groups: planned, declarations: changed }: Plan): void {
+      declarations = declarationsAfter(declarations, changed)
       groups.clear()
       for (const [machine, group] of groupsOf(planned)) groups.set(machine, group)
       rollouts.newest = planned.map(({ name, ...group }, at) => {
@@ -81,7 +86,7 @@ function planned(document: object, image = imageOf('b')) {
     async plan(): Promise<Plan> {
       const read = parseDesired(document)
       if ('problems' in read) assert.fail(JSON.stringify(read.problems))
-      const catalogue = makeCatalogue(read.desired, machinesOf(now()))
+      const catalogue = makeCatalogue(read.desired, machinesOf(now(), new Map()))
       const { groups, notes } = resolveGroups(read.desired, catalogue)
       const withImages = groups.map((group) => ({
         ...{ group, image, closure: closureOf(image.id), files: [], findings: [] },
@@ -325,6 +330,7 @@ suite('the digest of a plan', () => {
       await digestOf({}, imageOf('c')),
       await digestOf({}, imageOf('b'), { reboot: ['ssh', 'pi1', 'reboot'] }),
       await digestOf({}, imageOf('b'), { 'host-name': 'other' }),
+      await digestOf({}, imageOf('b'), { serial: '0badcafe' }),
     ]
     assert.equal(new Set([first, ...others]).size, others.length + 1)
   })

@@ -44,7 +44,7 @@ suite('a site as plans read it', () => {
   test('has its machines, when they started last, and what they boot', async () => {
     const { state, place } = await siteWithOwnSystem()
     const site = readSiteNow(state)
-    assert.deepEqual([...machinesOf(site).lastStarted], [[mac, start]])
+    assert.deepEqual([...machinesOf(site, new Map()).lastStarted], [[mac, start]])
     assert.equal(site.uptime, 1000)
     const life = site.lives.get(mac) ?? assert.fail()
     const booted = { image: 'gone', toplevel, isOwn: true }
