@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { errnoOf } from '../src/errors.ts'
 import { childrenOf } from '../test/support/processes.ts'
 
 const groups: string[] = []
@@ -19,7 +20,12 @@ export function countProcessorTime(program: number): () => number {
   mkdirSync(group)
   groups.push(group)
   for (const pid of [program, ...descendants(program)]) {
-    writeFileSync(join(group, 'cgroup.procs'), String(pid))
+    try {
+      writeFileSync(join(group, 'cgroup.procs'), String(pid))
+    } catch (error) {
+      // The process has ended meanwhile.
+      if (errnoOf(error) !== 'ESRCH') throw error
+    }
   }
   return () => {
     const statistics = readFileSync(join(group, 'cpu.stat'), 'utf8')

@@ -18,10 +18,10 @@ import {
   type Program,
 } from './program.ts'
 import type { LargeRecords } from './large-records.ts'
+import type { MemoryPool } from './memory-pool.ts'
 import { inTurn } from '../turns.ts'
 import { lastFragment, markBytes, RecordReader, RecordTooLarge } from './record.ts'
-import type { ReplyBuffers } from './reply-buffers.ts'
-import { XdrError, type XdrWriter } from './xdr.ts'
+import { XdrError, XdrWriter } from './xdr.ts'
 
 /** The largest call: a WRITE of 1 MiB with its header. */
 const maxRecordBytes = 2 ** 20 + 4096
@@ -29,8 +29,12 @@ const maxRecordBytes = 2 ** 20 + 4096
 const maxPendingBytes = 2 ** 20
 /** The most calls whose replies wait for stable storage. */
 const maxHeldReplies = 256
-/** A reply up to this size is copied, so that its large buffer is free again at once. */
-const maxCopiedBytes = 16 * 1024
+/** Replies that have so many bytes together are sent, so that they keep only the memory that they need. */
+const sentTogether = 64 * 1024
+/** Bytes. */
+const fewReplies = 16 * 1024
+/** Smaller replies are copied if they must wait, since the memory that they were written to is larger. */
+const smallReply = 8 * 1024
 /**
  * A large call must arrive within this time. Otherwise the connection ends, and Linux sends again.
  */
@@ -41,7 +45,8 @@ export interface ConnectionOptions {
   /** The machine at the other end, which may become known only after the beginning of the connection. */
   machineNow: () => string
   programs: readonly Program[]
-  buffers: ReplyBuffers
+  /** For calls and replies. */
+  memory: MemoryPool
   onDefect: OnDefect
   /** Called after calls were answered. */
   onCalls: () => void
@@ -52,13 +57,14 @@ export interface ConnectionOptions {
 }
 
 export function serveConnection(socket: Socket, options: ConnectionOptions): void {
-  const { caller, buffers, programs, onDefect } = options
+  const { caller, memory, programs, onDefect } = options
   const { largeRecords } = options
   // Remembered once it is true: the client of a connection does not change.
   let mayCallAtLength = false
   const records = new RecordReader(
     maxRecordBytes,
     () => (mayCallAtLength ||= options.mayCallAtLength()),
+    memory,
   )
   const released: Buffer[] = []
   let heldReplies = 0
@@ -72,7 +78,10 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
   let leave: (() => void) | undefined
   let isWaiting = false
 
-  socket.once('close', leavePlace)
+  socket.once('close', () => {
+    leavePlace()
+    records.free()
+  })
   socket.on('data', (piece) => {
     records.push(piece)
     work()
@@ -115,7 +124,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
   function answerUntil(end: number): boolean {
     isResting = false
     if (socket.destroyed) return false
-    let replies = buffers.take()
+    let replies = new XdrWriter(fewReplies, memory)
     let calls = 0
     try {
       while (mayGoOn()) {
@@ -128,9 +137,9 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
         if (!again) leavePlace()
         answer(record, replies, again !== undefined)
         calls++
-        if (replies.length >= maxPendingBytes) {
+        if (replies.length >= sentTogether) {
           send(replies)
-          replies = buffers.take()
+          replies = new XdrWriter(fewReplies, memory)
         }
       }
     } catch (error) {
@@ -194,10 +203,10 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
   }
 
   function writeLater(write: (reply: XdrWriter) => void): Buffer {
-    const replies = buffers.take()
+    const replies = new XdrWriter(fewReplies, memory)
     writeRecord(replies, () => write(replies))
     const reply = Buffer.from(replies.written())
-    buffers.giveBack(replies)
+    replies.free()
     return reply
   }
 
@@ -210,15 +219,20 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     if (socket.isPaused()) work()
   }
 
+  /** Frees the memory as soon as the socket does not need it any more. */
   function send(replies: XdrWriter): void {
     const bytes = replies.written()
     if (bytes.length === 0 || socket.destroyed) {
-      buffers.giveBack(replies)
-    } else if (bytes.length <= maxCopiedBytes) {
+      replies.free()
+    } else if (bytes.length > smallReply) {
+      socket.write(bytes, () => replies.free())
+    } else if (socket.writableLength > 0) {
       socket.write(Buffer.from(bytes))
-      buffers.giveBack(replies)
+      replies.free()
     } else {
-      socket.write(bytes, () => buffers.giveBack(replies))
+      socket.write(bytes)
+      // Nearly always, the kernel has taken all of it. Otherwise the memory is not used again.
+      if (socket.writableLength === 0) replies.free()
     }
   }
 }

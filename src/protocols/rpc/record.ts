@@ -3,6 +3,8 @@
  * Before each fragment there are four bytes: its length, and a flag for the last fragment.
  */
 
+import { noPool, type Memory, type MemoryPool } from './memory-pool.ts'
+
 /** The flag for the last fragment, in the four bytes of the length. */
 export const lastFragment = 0x8000_0000
 
@@ -10,6 +12,8 @@ export const markBytes = 4
 
 /** All calls are smaller, except calls that write data to files. */
 export const smallRecordBytes = 8192
+
+const nothing = Buffer.alloc(0)
 
 /** A record that is larger than any valid call, or larger than this client may send. */
 export class RecordTooLarge extends Error {
@@ -23,21 +27,33 @@ export class RecordTooLarge extends Error {
 export class RecordReader {
   readonly #most: number
   readonly #mayBeLarge: () => boolean
+  readonly #pool: MemoryPool
   /** The last received piece, after the rest of the piece before. */
-  #received: Buffer = Buffer.alloc(0)
+  #received: Buffer = nothing
   /** The reader's position in `#received`. */
   #position = 0
-  /** The bytes so far of a record that did not arrive in one piece. */
-  #partial: Buffer = Buffer.alloc(0)
+  /** The bytes so far of a record that did not arrive in one piece, or all of them if it was given out. */
+  #partial: Memory | undefined
   #partialLength = 0
+  #isGivenOut = false
   /** Bytes of the current fragment that are still to come; undefined before its mark. */
   #left: number | undefined
   #isLast = false
 
-  /** @param mayBeLarge called before a record of more than `smallRecordBytes` is kept */
-  constructor(most: number, mayBeLarge: () => boolean = () => true) {
+  /**
+   * @param mayBeLarge called before a record of more than `smallRecordBytes` is kept
+   * @param pool for records that do not arrive in one piece
+   */
+  constructor(most: number, mayBeLarge: () => boolean = () => true, pool = noPool) {
     this.#most = most
     this.#mayBeLarge = mayBeLarge
+    this.#pool = pool
+  }
+
+  /** To be called at the end. Gives back the memory: the last record is not valid any more. */
+  free(): void {
+    if (this.#partial) this.#pool.giveBack(this.#partial)
+    this.#partial = undefined
   }
 
   /** Whether a part of a large record was received. */
@@ -65,6 +81,8 @@ export class RecordReader {
    * @throws `RecordTooLarge` as soon as the length of a fragment is too large
    */
   next(): Buffer | undefined {
+    if (this.#isGivenOut) this.free()
+    this.#isGivenOut = false
     for (;;) {
       if (this.#left === undefined && !this.#readMark()) break
       const left = this.#left ?? 0
@@ -80,13 +98,13 @@ export class RecordReader {
       if (!isWhole) break
       this.#left = undefined
       if (!this.#isLast) continue
-      const record = this.#partial.subarray(0, this.#partialLength)
-      this.#partial = Buffer.alloc(0)
+      const record = this.#partial?.bytes.subarray(0, this.#partialLength)
       this.#partialLength = 0
+      this.#isGivenOut = true
       return record
     }
     // Copy the few bytes that are left: a view of them would keep the whole piece in memory.
-    this.#received = Buffer.from(this.#rest())
+    this.#received = this.#available === 0 ? nothing : Buffer.from(this.#rest())
     this.#position = 0
     return undefined
   }
@@ -113,16 +131,18 @@ export class RecordReader {
     return this.#received.subarray(this.#position)
   }
 
-  /** Doubles the buffer, so that many small fragments are not slower than a large one. */
   #append(bytes: Buffer): void {
+    if (bytes.length === 0) return
     const length = this.#partialLength + bytes.length
-    if (length > this.#partial.length) {
-      const capacity = Math.min(this.#most, Math.max(length, this.#partial.length * 2))
-      const larger = Buffer.allocUnsafeSlow(capacity)
-      this.#partial.copy(larger, 0, 0, this.#partialLength)
+    if (!this.#partial || length > this.#partial.bytes.length) {
+      // Memory for all of the fragment only if more of it comes: what a client announces costs it nothing.
+      const isBegun = this.#partialLength > 0
+      const larger = this.#pool.take(isBegun ? this.#partialLength + (this.#left ?? 0) : length)
+      this.#partial?.bytes.copy(larger.bytes, 0, 0, this.#partialLength)
+      this.free()
       this.#partial = larger
     }
-    bytes.copy(this.#partial, this.#partialLength)
+    bytes.copy(this.#partial.bytes, this.#partialLength)
     this.#partialLength = length
   }
 }

@@ -14,8 +14,8 @@ import type { Hears } from '../on-interface.ts'
 import { listenTcp, type TcpService } from '../tcp-listener.ts'
 import { serveConnection } from './connection.ts'
 import { createLargeRecords } from './large-records.ts'
+import { createMemoryPool } from './memory-pool.ts'
 import type { Caller, OnDefect, Program } from './program.ts'
-import { createReplyBuffers } from './reply-buffers.ts'
 
 export interface TcpLimits extends ConnectionLimits {
   /** A connection is closed after this time without any data; clients then open a new one. */
@@ -84,7 +84,7 @@ export async function startTcpServer(options: TcpServerOptions): Promise<Listene
 export function createTcpService(options: TcpServiceOptions): TcpService {
   const { limits = defaultLimits, programs, onDefect, hears } = options
   const { clientAt = everyone, isKnown = unknown } = options
-  const buffers = createReplyBuffers()
+  const memory = createMemoryPool()
   const connections = createConnections(limits, { clientAt, isKnown })
   const largeRecords = createLargeRecords(largeLimits)
 
@@ -107,7 +107,7 @@ export function createTcpService(options: TcpServiceOptions): TcpService {
       caller,
       machineNow: () => clientAt(address).name,
       programs,
-      buffers,
+      memory,
       onDefect,
       onCalls: () => connections.used(socket),
       mayCallAtLength: () => options.hasLongCalls && clientAt(address).isServed,

@@ -2,6 +2,7 @@
  * XDR, the encoding of ONC RPC [RFC 4506]: big-endian words of four bytes; other data are padded to
  * whole words.
  */
+import { noPool, type Memory, type MemoryPool } from './memory-pool.ts'
 
 /** The received data break the protocol. */
 export class XdrError extends Error {
@@ -72,17 +73,26 @@ export class XdrReader {
   }
 }
 
-/** Writes values into a buffer that grows if necessary. */
+/** Writes values into memory that grows if necessary. */
 export class XdrWriter {
+  readonly #pool: MemoryPool
+  #memory: Memory
+  /** Of `#memory`. */
   #bytes: Buffer
-  /** A view of `#bytes`: a `DataView` is by far the fastest way to write words. */
   #view: DataView
   /** The number of bytes that were written. */
   length = 0
 
-  constructor(capacity: number) {
-    this.#bytes = Buffer.allocUnsafeSlow(capacity)
-    this.#view = viewOf(this.#bytes)
+  constructor(capacity: number, pool = noPool) {
+    this.#pool = pool
+    this.#memory = pool.take(capacity)
+    this.#bytes = this.#memory.bytes
+    this.#view = this.#memory.view
+  }
+
+  /** Gives back the memory. The writer must not be used any more, and neither must views of what it has written. */
+  free(): void {
+    this.#pool.giveBack(this.#memory)
   }
 
   /** A view of the written bytes; valid until the next write. */
@@ -99,10 +109,12 @@ export class XdrWriter {
     const start = this.length
     const end = start + length
     if (end > this.#bytes.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(end, this.#bytes.length * 2))
-      this.#bytes.copy(larger, 0, 0, start)
-      this.#bytes = larger
-      this.#view = viewOf(larger)
+      const larger = this.#pool.take(end)
+      this.#bytes.copy(larger.bytes, 0, 0, start)
+      this.#pool.giveBack(this.#memory)
+      this.#memory = larger
+      this.#bytes = larger.bytes
+      this.#view = larger.view
     }
     this.length = end
     return start
@@ -164,8 +176,4 @@ export class XdrWriter {
     const start = this.#reserve(zeros)
     this.#bytes.fill(0, start, start + zeros)
   }
-}
-
-function viewOf({ buffer, byteOffset, byteLength }: Buffer): DataView {
-  return new DataView(buffer, byteOffset, byteLength)
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
+import { createMemoryPool, type MemoryPool } from '../../../src/protocols/rpc/memory-pool.ts'
 import { RecordReader, RecordTooLarge } from '../../../src/protocols/rpc/record.ts'
 
 const most = 1000
@@ -30,6 +31,26 @@ function takeAll(reader: RecordReader): Buffer[] {
   return records
 }
 
+/** Spoils memory that is given back, and counts what is not given back. */
+function spoilingPool(): { pool: MemoryPool; taken: () => number } {
+  const pool = createMemoryPool()
+  let taken = 0
+  return {
+    taken: () => taken,
+    pool: {
+      take(least) {
+        taken++
+        return pool.take(least)
+      },
+      giveBack(memory) {
+        taken--
+        memory.bytes.fill(0xee)
+        pool.giveBack(memory)
+      },
+    },
+  }
+}
+
 suite('record marking', () => {
   test('joins records from any fragments and pieces', () => {
     const record = fc.tuple(fc.uint8Array({ maxLength: 60 }), fc.array(fc.nat(), { maxLength: 5 }))
@@ -37,7 +58,8 @@ suite('record marking', () => {
     fc.assert(
       fc.property(fc.array(record), pieces, (records, sizes) => {
         const stream = Buffer.concat(records.map(([bytes, cuts]) => fragmented(bytes, cuts)))
-        const reader = new RecordReader(most)
+        const { pool, taken } = spoilingPool()
+        const reader = new RecordReader(most, () => true, pool)
         const found: Buffer[] = []
         for (let at = 0, index = 0; at < stream.length; index++) {
           const size = sizes[index % sizes.length] ?? 1
@@ -53,6 +75,7 @@ suite('record marking', () => {
           records.map(([bytes]) => Buffer.from(bytes)),
         )
         assert.equal(reader.isWithinRecord, false)
+        assert.equal(taken(), 0)
       }),
     )
   })
@@ -79,6 +102,33 @@ suite('record marking', () => {
     assert.equal(reader.next(), undefined)
     reader.push(Buffer.from('80000191', 'hex'))
     assert.throws(() => reader.next(), RecordTooLarge)
+  })
+
+  test('takes no memory for what a client only announces', () => {
+    let largest = 0
+    const pool = createMemoryPool()
+    const take = (least: number) => {
+      largest = Math.max(largest, least)
+      return pool.take(least)
+    }
+    const reader = new RecordReader(2 ** 20, () => true, { ...pool, take })
+    reader.push(Buffer.concat([Buffer.from('80100000', 'hex'), Buffer.alloc(100)]))
+    assert.equal(reader.next(), undefined)
+    assert.equal(largest, 100)
+    reader.push(Buffer.alloc(2 ** 20 - 100, 7))
+    assert.equal(reader.next()?.[2 ** 20 - 1], 7)
+    // It is copied only once more.
+    assert.equal(largest, 2 ** 20)
+  })
+
+  test('gives back the memory of a record that has not arrived', () => {
+    const { pool, taken } = spoilingPool()
+    const reader = new RecordReader(most, () => true, pool)
+    reader.push(fragment(Buffer.alloc(600), false))
+    assert.equal(reader.next(), undefined)
+    assert.equal(taken(), 1)
+    reader.free()
+    assert.equal(taken(), 0)
   })
 
   test('copies little if there is a fragment for each byte, or if there are empty fragments', () => {

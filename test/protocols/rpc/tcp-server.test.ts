@@ -19,7 +19,7 @@ const expensiveMs = 4
 /** These two addresses are of one machine. */
 const ofTwoAddresses = ['127.0.0.2', '127.0.0.3']
 
-/** Procedures that do nothing, that reply with much data, that reply later, are slow, and are postponed. */
+/** Procedures that do nothing, that reply with much data, that reply later, are slow, are postponed, and repeat a word. */
 function testProgram(): {
   program: Program
   counts: { large: number; waiting: number; expensive: number }
@@ -47,6 +47,12 @@ function testProgram(): {
     (call, results) => {
       if (!call.isAgain) return { again: gate.promise }
       results.uint32(call.arguments.uint32())
+      return undefined
+    },
+    (call, results) => {
+      const size = call.arguments.uint32()
+      const word = call.arguments.uint32()
+      for (let at = 0; at < size; at += 4) results.uint32(word)
       return undefined
     },
   ]
@@ -173,6 +179,45 @@ suite('an RPC server over TCP', () => {
     while (received < calls * replyBytes) await once(socket, 'data')
     assert.equal(received, calls * replyBytes)
     socket.destroy()
+  })
+
+  test('keeps the replies of clients that read late apart', async () => {
+    await using server = await start()
+    const clients = await Promise.all(Array.from({ length: 4 }, () => open(server.port)))
+    // Of all sizes, so that some are written to memory that was used before.
+    const sizes = Array.from({ length: 120 }, (_, index) => 4 + 4 * ((index * 7919) % 40_000))
+    for (const [number, client] of clients.entries()) {
+      client.pause()
+      for (const size of sizes) {
+        client.write(
+          callRecord({}, program, 5, (writer) => {
+            writer.uint32(size)
+            writer.uint32((number << 24) + size)
+          }),
+        )
+      }
+    }
+    for (let calls = 0; calls < 30; calls++) await isServed(server.port)
+    for (const [number, client] of clients.entries()) {
+      const pieces: Buffer[] = []
+      let left = sizes.reduce((sum, size) => sum + 28 + size, 0)
+      client.on('data', (piece) => {
+        pieces.push(piece)
+        left -= piece.length
+      })
+      client.resume()
+      await waitUntil('all replies have come', () => left === 0)
+      const received = Buffer.concat(pieces)
+      let at = 0
+      for (const size of sizes) {
+        const word = Buffer.alloc(4)
+        word.writeUInt32BE((number << 24) + size)
+        const expected = Buffer.alloc(size, word)
+        assert.ok(received.subarray(at + 28, at + 28 + size).equals(expected), `${number} ${size}`)
+        at += 28 + size
+      }
+      client.destroy()
+    }
   })
 
   test('keeps no large calls of a client that may not send them, and answers its small calls', async () => {
