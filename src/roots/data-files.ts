@@ -97,7 +97,7 @@ export interface DataFiles {
   close(): void
 }
 
-/** The most files of a layer that are open, and the most open files of its image. */
+/** The most files of a layer that are open. */
 const maxOpen = 32
 /**
  * If more bytes are to be copied, they are copied in the background. One call of a machine can
@@ -134,7 +134,6 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
   const folder = dataFolder(directory)
   makeDirectory(folder)
   const own = createOpenFiles(maxOpen)
-  const ofImage = createOpenFiles(maxOpen)
   const copies = createCopies(folder, room)
   const names = openSync(folder, 'r')
   // A server that was killed may have left names that are not on the disk.
@@ -197,8 +196,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
       return readFully(descriptor(node), offset, into)
     },
     readImage(node, offset, into) {
-      const file = ofImage.get(String(node.id), () => image.open(node))
-      return readFully(file, offset, into)
+      return readFully(image.openForAll(node), offset, into)
     },
     write(node, offset, data) {
       settle(node)
@@ -334,7 +332,6 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
     close() {
       void leftFiles?.stop()
       own.close()
-      ofImage.close()
       closeSync(names)
     },
   }

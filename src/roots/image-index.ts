@@ -19,6 +19,7 @@ import { liesBelow, openRegularFile } from '../open-safely.ts'
 import { damaged, ifThere } from './image-damage.ts'
 import { childOf, pathBelow, type Facts, type ImageTable } from './image-table.ts'
 import { maxNodesOfPath } from './numbers.ts'
+import { createOpenFiles } from './open-files.ts'
 import type { OutsideFiles } from './outside-files.ts'
 import { sharedPathCache, type PathCache } from './path-cache.ts'
 import type { ImageStorePath, RootImage } from './root-image.ts'
@@ -77,6 +78,11 @@ export interface ImageIndex {
    * @throws `NetimageError` `image-damaged` if the file has been changed or replaced since the walk
    */
   open(part: Part, node: number): number
+  /**
+   * As `open`, but the file stays open for some seconds, for all machines. The caller uses it at once, and does
+   * not close it.
+   */
+  openForAll(part: Part, node: number): number
   /** @throws `NetimageError` `image-damaged`, as for `open` */
   readLink(part: Part, node: number): Buffer
   /**
@@ -117,6 +123,10 @@ export interface ImageIndexes {
 }
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
+/** The most files of all images that stay open. Machines with the same image read the same files in a boot. */
+const maxOpenForAll = 512
+/** Then they are opened again, which finds files that have changed. Milliseconds. */
+const openForAllMs = 10_000
 
 export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
   const { cache = sharedPathCache, maxNodes = maxNodesOfPath, onMissing } = settings
@@ -124,6 +134,9 @@ export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
   const outsides = createSharedOutsideFiles()
   const folders = createShared<StoreFolder>((folder) => folder.close())
   const indexes = createShared<ImageIndex>((index) => index.close())
+  const openFiles = createOpenFiles(maxOpenForAll)
+  let allOpenedSince = now()
+  let lastIndex = 0
 
   function open(bound: RootImage, kept: readonly RootImage[]): ImageIndex {
     using unfinished = new DisposableStack()
@@ -143,8 +156,20 @@ export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
       places.push(place)
     }
     const index = uniteParts([bound, ...kept], files, openFolder, { use, onMissing })
+    const keys = `${++lastIndex} `
+    unfinished.defer(() => openFiles.forgetAll(keys))
     const opened = unfinished.move()
-    return { ...index, close: () => opened.dispose() }
+    return {
+      ...index,
+      openForAll(part, node) {
+        if (now() - allOpenedSince >= openForAllMs) {
+          openFiles.close()
+          allOpenedSince = now()
+        }
+        return openFiles.get(`${keys}${part} ${node}`, () => index.open(part, node))
+      },
+      close: () => opened.dispose(),
+    }
   }
 
   function takeFolder(image: RootImage, path: string, files: OutsideFiles) {
@@ -219,7 +244,7 @@ function uniteParts(
   outsideFiles: OutsideFiles,
   openFolder: (path: string) => StoreFolder,
   { use, onMissing }: UniteSettings,
-): Omit<ImageIndex, 'close'> {
+): Omit<ImageIndex, 'openForAll' | 'close'> {
   const [bound] = images
   const { files, top, held, structure } = outsideFiles
   const hasOutside = (name: string) =>

@@ -56,6 +56,8 @@ export interface LayerImage {
    * @throws `NetimageError` `image-damaged` if the file has been changed or replaced since the walk
    */
   open(node: ImageNode): number
+  /** As `open`, for use at once: see `ImageIndex.openForAll`. */
+  openForAll(node: ImageNode): number
   /** @throws `NetimageError` `image-damaged`, as for `open` */
   readLink(node: ImageNode): Buffer
   /** @param path the number of a store path @returns undefined if the image does not have the path */
@@ -197,6 +199,11 @@ export function createLayerImage(
       const place = needPartNode(node)
       tableAt(place)
       return index.open(place.part, place.node)
+    },
+    openForAll(node) {
+      const place = needPartNode(node)
+      tableAt(place)
+      return index.openForAll(place.part, place.node)
     },
     readLink(node) {
       const place = needPartNode(node)

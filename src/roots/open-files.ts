@@ -5,6 +5,8 @@ export interface OpenFiles {
   /** @param open called if the file is not open yet */
   get(key: string, open: () => number): number
   forget(key: string): void
+  /** Closes the files whose keys begin with this. */
+  forgetAll(beginning: string): void
   close(): void
 }
 
@@ -15,6 +17,9 @@ export function createOpenFiles(max: number): OpenFiles {
     if (descriptor === undefined) return
     open.delete(key)
     closeSync(descriptor)
+  }
+  function forgetAll(beginning: string): void {
+    for (const key of [...open.keys()]) if (key.startsWith(beginning)) forget(key)
   }
   return {
     get(key, openFile) {
@@ -31,8 +36,7 @@ export function createOpenFiles(max: number): OpenFiles {
       return descriptor
     },
     forget,
-    close() {
-      for (const key of [...open.keys()]) forget(key)
-    },
+    forgetAll,
+    close: () => forgetAll(''),
   }
 }

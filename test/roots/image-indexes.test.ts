@@ -11,6 +11,7 @@ import {
   outside,
   type ImageIndex,
   type ImageIndexes,
+  type IndexSettings,
 } from '../../src/roots/image-index.ts'
 import { countNodes } from '../../src/roots/image-table.ts'
 import type { LayerImage } from '../../src/roots/layer-image.ts'
@@ -32,7 +33,7 @@ syncBuiltinESMExports()
 const freshName = freshNames(temporaryDirectory())
 
 /** Images whose store paths are in one directory, by names that are not those in /nix/store. */
-function makeSite() {
+function makeSite(settings: IndexSettings = {}) {
   const site = freshName()
   const image = (id: string, ...names: string[]): RootImage => {
     const root = join(site, 'images', id)
@@ -49,7 +50,7 @@ function makeSite() {
     })
     return { id, outside: root, storePaths }
   }
-  return { site, image, indexes: createImageIndexes() }
+  return { site, image, indexes: createImageIndexes(settings) }
 }
 
 function look(image: LayerImage, path: string) {
@@ -165,5 +166,37 @@ suite('indexes over several images', () => {
       netimageError('image-damaged', { file }),
     )
     index.close()
+  })
+
+  test('open a file once for all machines, and see after some seconds that it has changed', () => {
+    let time = 0
+    const { site, indexes, image } = makeSite({ now: () => time })
+    const bound = image('one', 'a')
+    const all = [indexes.open(bound), indexes.open(bound)]
+    const readFrom = (index: ImageIndex, path: string) => {
+      const layerImage = numbered(index)
+      const node = look(layerImage, path)
+      const into = Buffer.alloc(5)
+      fs.readSync(node ? layerImage.openForAll(node) : -1, into, 0, 5, 0)
+      return into.toString()
+    }
+    const readAll = () => all.map((index) => readFrom(index, 'nix/store/a/bin/run'))
+    const files = () => openBelow(site).filter((path) => path.includes('/run'))
+    assert.deepEqual(readAll(), ['run a', 'run a'])
+    assert.equal(files().length, 1)
+    const run = join(site, 'store/a-at/bin/run')
+    fs.rmSync(run)
+    writeFileSync(run, 'other')
+    assert.deepEqual(readAll(), ['run a', 'run a'])
+    time = 10_000
+    assert.throws(readAll, netimageError('image-damaged'))
+    assert.deepEqual(files(), [])
+    const other = indexes.open(image('other', 'b'))
+    assert.equal(readFrom(other, 'nix/store/b/bin/run'), 'run b')
+    assert.equal(files().length, 1)
+    other.close()
+    assert.deepEqual(files(), [])
+    for (const index of all) index.close()
+    assert.deepEqual(openBelow(site), [])
   })
 })
