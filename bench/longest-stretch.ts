@@ -124,9 +124,9 @@ async function repeat(system: FileSystem, times: number, action: (number: number
     system.together(() => {
       for (; number < end; number++) action(number)
     })
-    await turn()
+    // Nothing can be changed while the log is emptied.
+    await system.stable()
   }
-  await system.stable()
 }
 
 const nameOf = (number: number) => Buffer.from(`name-${number}`)

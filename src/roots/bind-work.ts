@@ -1,6 +1,6 @@
 /**
- * What the parts of a binding share: see bind.ts. A binding goes on in pieces. Other commands cannot see
- * the layer meanwhile, because all is in one transaction.
+ * What the parts of a binding share: see bind.ts. A binding goes on in pieces. Nobody sees what it has done
+ * until all is done.
  */
 import type { DataCopies } from './bind-data.ts'
 import type { LayerDatabase } from './database.ts'

@@ -4,9 +4,9 @@
  * outside /nix/store stays, what it did not change follows the image, and what it changed in the
  * store paths of images is undone. docs/layers.md has the rules.
  *
- * All of it is one transaction, in pieces if it would take long. New files with data are on the disk
- * before the commit, and files without a row are removed when the layer is opened. So after a kill or a
- * loss of power, the layer is bound either as before or anew.
+ * All of it is one transaction, or done in a copy of the database if it would take long: see
+ * unfinished-binding.ts. New files with data are on the disk before the commit, and files without a row are removed
+ * when the layer is opened. So after a kill or a loss of power, the layer is bound either as before or anew.
  */
 import { randomUUID } from 'node:crypto'
 
@@ -32,7 +32,7 @@ import { dataFolder } from './data-files.ts'
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
 import { changedImage } from './lay-over.ts'
-import { inTransaction } from './in-transaction.ts'
+import type { InTransactions } from './in-transaction.ts'
 import { addKept, createKept } from './kept-files.ts'
 import { createLayerImage, type LayerImage } from './layer-image.ts'
 import { giveNumbersInSteps } from './numbering.ts'
@@ -106,7 +106,9 @@ export function* bindLayer(
 
   const changes = { bound, imageBefore, isKnown, isSame, isSameImage, paths, structure }
   const layer = { database, directory, index, binding, limit }
-  yield* finish(database, directory, bindInSteps(layer, changes))
+  yield* finish(database, directory, (used, inTransactions) =>
+    bindInSteps({ ...layer, database: used }, changes, inTransactions),
+  )
 }
 
 interface LayerToBind {
@@ -132,7 +134,7 @@ interface Changes {
 }
 
 /** Undoes all if it is ended before. */
-function* bindInSteps(layer: LayerToBind, changes: Changes): Steps {
+function* bindInSteps(layer: LayerToBind, changes: Changes, inTransactions: InTransactions): Steps {
   const { database, directory, binding, limit } = layer
   const { bound, imageBefore } = changes
 
@@ -154,7 +156,7 @@ function* bindInSteps(layer: LayerToBind, changes: Changes): Steps {
   }
 
   try {
-    yield* inTransaction(database, bind())
+    yield* inTransactions(database, bind())
   } catch (error) {
     if (error instanceof UnpreparedCopies) error.held.use(opened.move())
     throw error

@@ -98,6 +98,11 @@ export interface LayerDatabase {
    * `emptyLog` is called.
    */
   keepLog(): void
+  /**
+   * From now on, SQLite does not wait for the disk, and empties the log after each commit, so that it takes little room. After a
+   * loss of power, nothing of the file can be used. After `close`, the caller syncs it.
+   */
+  leaveUnsynced(): void
   /** Whether the log should be emptied. */
   isLogLong(): boolean
   /**
@@ -357,6 +362,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     sync: () => synced(fdatasyncAsync(log)),
     reusableBytes: () => Number(statements.reusable.get()?.['bytes']),
     keepLog: () => database.exec('PRAGMA wal_autocheckpoint = 0'),
+    leaveUnsynced: () => database.exec('PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 1'),
     isLogLong: () => hasFrame(log, longLog),
     async emptyLog() {
       database.exec('PRAGMA query_only = ON')

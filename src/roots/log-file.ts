@@ -4,7 +4,9 @@
  *
  * https://sqlite.org/fileformat2.html#walformat
  */
-import { readSync } from 'node:fs'
+import { readSync, statSync } from 'node:fs'
+
+import { NetimageError } from '../errors.ts'
 
 const header = { bytes: 32, pageSizeAt: 8, saltsAt: 16 }
 const frame = { bytes: 24, saltsAt: 8 }
@@ -19,4 +21,22 @@ export function hasFrame(log: number, number: number): boolean {
   const at = header.bytes + (number - 1) * (frame.bytes + pageBytes) + frame.saltsAt
   const isThere = readSync(log, salts, 0, saltBytes, at) === saltBytes
   return isThere && salts.equals(start.subarray(header.saltsAt, header.saltsAt + saltBytes))
+}
+
+/**
+ * To be called when the database was closed. SQLite does not tell if it cannot move the log into the database.
+ *
+ * @throws `NetimageError` `disk-full` if there is a log
+ */
+export function mustHaveNoLog(database: string): void {
+  const log = statSync(`${database}-wal`, { throwIfNoEntry: false })
+  if (log === undefined || log.size === 0) return
+  throw new NetimageError(
+    'disk-full',
+    `could not move the log of ${database} into the database: the disk is full`,
+    {
+      details: { file: database },
+      hint: 'Make room on that disk, and try again. Nothing is lost.',
+    },
+  )
 }

@@ -12,14 +12,16 @@ import type { DatabaseSync } from 'node:sqlite'
 
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { removeTree } from '../remove-tree.ts'
-import { syncDirectory } from '../sync-directory.ts'
-import { syncFile } from '../sync-file.ts'
+import { syncDirectory, syncDirectorySoon } from '../sync-directory.ts'
+import { syncFile, syncFileSoon } from '../sync-file.ts'
 import { linkOrCopy } from './copy-file.ts'
 import { dataFolder, dataName } from './data-files.ts'
 import { databaseFile, openLayerDatabase, type LayerDatabase } from './database.ts'
 import { toNodeRow } from './layer-rows.ts'
 import { openOlderFile } from './database-file.ts'
 import type { ImageIndex } from './image-index.ts'
+import { inShortTransactions } from './in-transaction.ts'
+import { mustHaveNoLog } from './log-file.ts'
 import {
   column,
   countNodes,
@@ -34,7 +36,7 @@ import type { LayerImage } from './layer-image.ts'
 import { overriddenNodes } from './layer-changes.ts'
 import { namesIn } from './names-in.ts'
 import { firstOwn, rootNode } from './numbers.ts'
-import type { Steps } from './steps.ts'
+import { waitFor, type Steps } from './steps.ts'
 
 /**
  * Makes contents of the present format beside contents of format 1. Files with data are hard links
@@ -57,7 +59,12 @@ export function* migrateContents(from: string, to: string, index: ImageIndex): S
       if (!files.has(dataName(before))) continue
       linkOrCopy(join(dataFolder(from), dataName(before)), join(dataFolder(to), dataName(now)))
     }
-    for (const directory of [dataFolder(to), to]) syncDirectory(directory)
+    for (const directory of [dataFolder(to), to]) {
+      yield* waitFor(
+        () => syncDirectory(directory),
+        () => syncDirectorySoon(directory),
+      )
+    }
     isMade = true
   } finally {
     if (!isMade) removeTree(to)
@@ -77,13 +84,18 @@ function* translateDatabase(
   if (structure !== undefined && structure !== (yield* structureInSteps(whole)))
     throw changedImage(from)
   const now = stack.adopt(openLayerDatabase(to), (opened) => opened.close())
-  const image = yield* layOver(index, now, from)
-  now.begin()
-  const withData = yield* translateRows(before, now, { from, image, whole })
-  now.commit()
-  now.syncNow()
+  function* translate(): Steps<Map<NodeId, NodeId>> {
+    const image = yield* layOver(index, now, from)
+    return yield* translateRows(before, now, { from, image, whole })
+  }
+  const withData = yield* inShortTransactions(now, translate())
   stack.dispose()
-  syncFile(databaseFile(to))
+  const file = databaseFile(to)
+  mustHaveNoLog(file)
+  yield* waitFor(
+    () => syncFile(file),
+    () => syncFileSoon(file),
+  )
   return withData
 }
 

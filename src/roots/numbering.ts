@@ -38,7 +38,7 @@ function* giveMissing(
   paths: Uint32Array,
 ): Steps {
   yield* giveFileNumbers(index, database, files)
-  givePathNumbers(index, database, paths)
+  yield* givePathNumbers(index, database, paths)
 }
 
 /** The numbers that were given already; 0: none yet. */
@@ -81,11 +81,12 @@ function* giveFileNumbers(index: ImageIndex, database: LayerDatabase, files: Flo
   }
 }
 
-function givePathNumbers(index: ImageIndex, database: LayerDatabase, paths: Uint32Array): void {
+function* givePathNumbers(index: ImageIndex, database: LayerDatabase, paths: Uint32Array): Steps {
   let next = 1 + database.lastPathNumber()
   for (const [place, { name, narHash }] of index.storePaths.entries()) {
     if (paths[place] !== 0) continue
     database.writePathNumber({ number: next, name, narHash })
     paths[place] = next++
+    yield
   }
 }

@@ -3,16 +3,16 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
-import { syncDirectory } from '../sync-directory.ts'
+import { syncDirectory, syncDirectorySoon } from '../sync-directory.ts'
 import { OlderFormat } from './database-file.ts'
 import { databaseFile, openLayerDatabase } from './database.ts'
 import { findInSteps } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import { migrateContents } from './migrate.ts'
 import { giveToOwnerOf } from './owner.ts'
-import { newName, writeRecord, type LayerRecord } from './record.ts'
-import { giveUpReserveOf, withReserveOf } from './reserve.ts'
-import { doNow, type Steps } from './steps.ts'
+import { newName, writeRecord, writeRecordSoon, type LayerRecord } from './record.ts'
+import { giveUpReserveOf } from './reserve.ts'
+import { doNow, waitFor, type Steps } from './steps.ts'
 import { sweep } from './sweep.ts'
 
 /**
@@ -39,8 +39,20 @@ export function* useContents<T>(
   // Migrations that failed before may have left contents, which take room.
   sweep(directory, () => {})
   const migrated = yield* migrateBeside(directory, record, index)
-  withReserveOf(contents, () => writeRecord(directory, migrated))
+  try {
+    yield* keepRecord(directory, migrated)
+  } catch (error) {
+    giveUpReserveOf(contents, error)
+    yield* keepRecord(directory, migrated)
+  }
   return { record: migrated, result: yield* use(join(directory, migrated.name)) }
+}
+
+function keepRecord(directory: string, record: LayerRecord): Steps {
+  return waitFor(
+    () => writeRecord(directory, record),
+    () => writeRecordSoon(directory, record),
+  )
 }
 
 /**
@@ -92,7 +104,10 @@ function* migrateBeside(
   }
   giveToOwnerOf(directory, contents)
   // The name of the contents must be on the disk before the record that refers to it.
-  syncDirectory(directory)
+  yield* waitFor(
+    () => syncDirectory(directory),
+    () => syncDirectorySoon(directory),
+  )
   return migrated
 }
 

@@ -12,6 +12,7 @@ import { copyContents, type CopySettings } from './copy-contents.ts'
 import { readBound, readKept } from './bind-record.ts'
 import { databaseFile, type StatementValue } from './database.ts'
 import { emptyLogOf, refuseNewerLayer } from './database-file.ts'
+import { mustHaveNoLog } from './log-file.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecordSoon, type LayerRecord } from './record.ts'
@@ -262,17 +263,8 @@ function notRestored({ machine, directory }: StoredLayer, name: string, error: u
   })
 }
 
-/** Moves the log into the database. SQLite does not tell if this fails, so we look at the log. */
+/** Moves the log into the database. */
 function emptyLog(contents: string): void {
   emptyLogOf(databaseFile(contents))
-  const log = statSync(`${databaseFile(contents)}-wal`, { throwIfNoEntry: false })
-  if (log === undefined || log.size === 0) return
-  throw new NetimageError(
-    'disk-full',
-    `could not move the log of ${contents} into its database: the disk is full`,
-    {
-      details: { file: contents },
-      hint: 'Make room on that disk, and try again. Nothing is lost.',
-    },
-  )
+  mustHaveNoLog(databaseFile(contents))
 }

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { cpSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { StatementSync, type SQLInputValue, type StatementResultingChanges } from 'node:sqlite'
 import { mock, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import type { RootImage } from '../../src/roots/root-image.ts'
@@ -174,6 +175,39 @@ for (const [names, each] of Object.entries(cases)) {
     assert.deepEqual(await looks(killed, b, 'next'), after)
   })
 }
+
+test('a long binding commits its changes in short transactions, which others cannot see', async (t) => {
+  const each = Object.values(cases)[0] ?? assert.fail()
+  const { layers, images } = await prepare(each)
+  const [a, b] = images
+  const unfinished = unfinishedOf(() => layers.open(b, 'next'))
+  /* oxlint-disable-next-line typescript/unbound-method -- called with `this` below */
+  const run: (...values: SQLInputValue[]) => StatementResultingChanges = StatementSync.prototype.run
+  const commits: number[] = []
+  let changes = 0
+  t.mock.method(
+    StatementSync.prototype,
+    'run',
+    function (this: StatementSync, ...values: SQLInputValue[]) {
+      const result = run.apply(this, values)
+      if (this.sourceSQL !== 'COMMIT') changes += Number(result.changes)
+      else if (commits.push(changes)) changes = 0
+      return result
+    },
+  )
+  const copies: BoundLayers[] = []
+  await turnsOf(unfinished.makeReady(never), () => {
+    if (commits.length <= copies.length * 10) return
+    const copy = freshName()
+    mkdirSync(copy)
+    cpSync(layers.directory, join(copy, 'layer'), { recursive: true })
+    copies.push(layers.at(copy))
+  })
+  assert.ok(commits.length > 20, String(commits.length))
+  assert.ok(Math.max(...commits) < 1000, String(commits))
+  for (const copy of copies) assert.ok(copy.isBoundTo(a))
+  assert.ok(layers.isBoundTo(b))
+})
 
 test('a binding that is ended or given up has changed nothing', async () => {
   const each = Object.values(cases)[0] ?? assert.fail()

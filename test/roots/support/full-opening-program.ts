@@ -40,7 +40,7 @@ async function openNew(): Promise<void> {
   for (let count = 0; count < 3; count++) assert.equal(await opens(request), false)
   const directory = join(state, 'layers/10.0.0.7/root')
   assert.deepEqual(readdirSync(directory), [])
-  for (let left = 0; left <= 500; left += 60) {
+  for (let left = 0; left <= 1000; left += 120) {
     fillDisk(ballast, left * kibibyte)
     if (await opens(request)) {
       assert.ok(left > 100, `${left} KiB are enough`)
