@@ -74,6 +74,8 @@ let
   ++ flag "http-port" cfg.ports.http
   ++ flag "nfs-port" cfg.ports.nfs
   ++ optional (!cfg.portMapper) "--no-port-mapper"
+  ++ flag "page" cfg.page
+  ++ flags "page-name" cfg.pageNames
   ++ cfg.extraFlags;
 
   addressOption =
@@ -218,6 +220,19 @@ in
         Whether to serve a port mapper. Without one, machines get the port of NFS from their mount options.
       '';
     };
+
+    page = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "10.0.0.1:8080";
+      description = ''
+        The address and port of the status page, or `off`. By default it is at `127.0.0.1:8080` if this port is
+        free. There is no password: everybody who can reach the address sees all machines. `openFirewall` does
+        not open its port.
+      '';
+    };
+
+    pageNames = addressesOption "Names by which browsers may ask for the status page, besides its address.";
 
     extraFlags = mkOption {
       type = types.listOf types.str;

@@ -132,6 +132,8 @@ suite('the module of the server', () => {
         domain = "lab.example";
       };
       layerSize = "20G";
+      page = "127.0.0.1:9090";
+      pageNames = [ "boot.example.org" "boot" ];
       extraFlags = [ "--workers=0" ];
     `,
       { card: 'no-such-card' },
@@ -143,6 +145,11 @@ suite('the module of the server', () => {
     assert.deepEqual(
       allowed,
       [3, 4, 5, 6].map((last) => `dc:a6:32:01:02:0${last}`),
+    )
+    const pageFlags = ['--page', '127.0.0.1:9090', '--page-name', 'boot.example.org']
+    assert.ok(
+      args.join(' ').includes([...pageFlags, '--page-name', 'boot'].join(' ')),
+      args.join(' '),
     )
     // The program looks at the flags in their order, and only then at the network.
     const state = args.indexOf('/var/lib/netimage')

@@ -130,6 +130,22 @@ suite('a release', () => {
       echo "user: $(stat --format %U /proc/$process)"
       grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/$process/status
 
+      ip netns add machine; ip link set machines netns machine
+      ip -n machine addr add 10.0.0.2/24 dev machines; ip -n machine link set machines up
+      ask() { ip netns exec machine bash -c ': </dev/tcp/10.0.0.1/2049' 2>/dev/null && echo yes || echo no; }
+      mend() {
+        netimage doctor --interface lan --dhcp off --json | $node --eval '
+          const { findings } = JSON.parse(fs.readFileSync(0, "utf8"))
+          for (const { code, fix } of findings) if (code === "firewall") console.log(fix)'
+      }
+      echo "before firewalld: $(ask) [$(mend)]"
+      systemctl start firewalld
+      until [ "$(firewall-cmd --state 2>&1)" = running ]; do systemctl is-active firewalld; done
+      echo "with firewalld: $(ask) [$(mend)]"
+      eval "$(mend)"
+      echo "mended: $(ask) [$(mend)]"
+      systemctl stop firewalld
+
       cp /etc/default/netimage /root/mine
       dpkg --install /shared/netimage.deb
       cmp /etc/default/netimage /root/mine
@@ -151,6 +167,12 @@ suite('a release', () => {
     assert.match(output, /^user: netimage$/m)
     // Only CAP_NET_BIND_SERVICE, and a filter of system calls.
     assert.match(output, /^CapEff:\t0000000000000400\nNoNewPrivs:\t1\nSeccomp:\t2$/m)
+    const opened = [...['69/udp', '80/tcp', '2049/tcp', '2049/udp', '111/tcp', '111/udp']].map(
+      (port) => `--add-port=${port}`,
+    )
+    const mend = `firewall-cmd --permanent --zone=public ${opened.join(' ')} && firewall-cmd --reload`
+    assert.ok(output.includes(`\nbefore firewalld: yes []\nwith firewalld: no [${mend}]\n`), output)
+    assert.match(output, /^success\nmended: yes \[\]$/m)
     assert.match(output, /^after an update: active$/m)
     assert.match(output, /^left: \/var\/lib\/netimage $/m)
   })

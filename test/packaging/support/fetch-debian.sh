@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a fresh Debian of the release of this machine, with systemd, and with the packages of Debian that
-# docs/start.md installs: the container has no network to fetch them.
+# tests install or start there: the container has no network to fetch them.
 #
 #   fetch-debian.sh CACHE
 #
@@ -21,6 +21,7 @@ apt-get indextargets --format "deb [signed-by=$key] \$(REPO_URI) \$(RELEASE) mai
   'Created-By: Packages' 'Origin: Debian' | sort -u >"$cache/sources.list"
 [ -s "$cache/sources.list" ] || fail 'apt knows no Debian archive: run "apt-get update" first.'
 rm -rf "$cache/debian"
-mmdebstrap --quiet --variant=minbase --include=systemd-sysv,iproute2,ipxe --dpkgopt=force-unsafe-io \
+mmdebstrap --quiet --variant=minbase --include=systemd-sysv,iproute2,ipxe,firewalld,netbase \
+  --dpkgopt=force-unsafe-io --customize-hook='chroot "$1" systemctl --quiet disable firewalld' \
   '' "$cache/debian" "$cache/sources.list" >&2
 finish

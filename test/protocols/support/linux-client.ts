@@ -82,14 +82,19 @@ two:x:1002:
 three:x:1003:two
 `
 
-/** The modules of NFS and their dependencies, each after its own dependencies. */
-export function modulesInOrder(): string[] {
+/**
+ * Modules of the kernel, each after its own dependencies.
+ *
+ * @param names by default those of NFS
+ * @returns the paths of their files
+ */
+export function modulesInOrder(names: readonly string[] = neededModules): string[] {
   const [version = ''] = readdirSync(allModules)
   const lines = readFileSync(join(allModules, version, 'modules.dep'), 'utf8')
     .trim()
     .split('\n')
-  return neededModules.flatMap((needed) => {
-    const line = lines.find((line) => line.split(':')[0]?.endsWith(`/${needed}.ko`)) ?? ''
+  return names.flatMap((name) => {
+    const line = lines.find((line) => line.split(':')[0]?.endsWith(`/${name}.ko`)) ?? ''
     const [module = '', dependencies = ''] = line.split(':')
     const files = [module, ...dependencies.trim().split(' ')].filter((file) => file !== '')
     return files.toReversed().map((file) => join(allModules, version, file))
