@@ -8,7 +8,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netdb.h>
-#include <node_api.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +16,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
+
+#include "addon.h"
 
 /*
  * What native-ports.ts reads: `slots` datagrams one after the other. Each is the descriptor of the
@@ -237,7 +238,7 @@ static napi_value close_port(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-NAPI_MODULE_INIT() {
+void define_ports(napi_env env, napi_value exports) {
   const napi_property_descriptor functions[] = {
       {"start", NULL, start, NULL, NULL, NULL, napi_default, NULL},
       {"socketAddress", NULL, socket_address, NULL, NULL, NULL, napi_default, NULL},
@@ -246,5 +247,4 @@ NAPI_MODULE_INIT() {
       {"close", NULL, close_port, NULL, NULL, NULL, napi_default, NULL},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);
-  return exports;
 }

@@ -10,4 +10,4 @@ cd "$(dirname "$0")/.."
 file=${1:-native/linux-$(node -p process.arch).node}
 headers=$(echo node_modules/node-linux-*/include/node)
 "${2:-cc}" -std=c17 -O2 -fPIC -shared -Wall -Wextra -Wno-unused-parameter -Werror -s \
-  -I "$headers" -o "$file" native/ports.c
+  -I "$headers" -o "$file" native/*.c

@@ -25,6 +25,13 @@ function partLength(part: BodyPart): number {
   return Buffer.isBuffer(part) ? part.length : part.last - part.first + 1
 }
 
+export interface Sent {
+  /** Whose turns this takes. */
+  machine: string
+  file: SharedFile
+  sendRange: SendRange
+}
+
 /**
  * @param onBytes called after each piece with its length
  * @throws if the client closed the connection, or if the file changed meanwhile; then the answer is
@@ -32,7 +39,7 @@ function partLength(part: BodyPart): number {
  */
 export async function sendBody(
   response: ServerResponse,
-  { machine, file }: Pick<SentRange, 'machine' | 'file'>,
+  { machine, file, sendRange }: Sent,
   parts: readonly BodyPart[],
   onBytes: (count: number) => void,
 ): Promise<void> {
@@ -62,7 +69,7 @@ export async function sendBody(
   if (freeBuffers.length < maxFreeBuffers) freeBuffers.push(buffer)
 }
 
-interface SentRange {
+export interface SentRange {
   /** Whose turns this takes. */
   machine: string
   file: SharedFile
@@ -72,10 +79,13 @@ interface SentRange {
   onBytes: (count: number) => void
 }
 
-async function sendRange(
-  response: ServerResponse,
-  { machine, file, range: { first, last }, buffer, onBytes }: SentRange,
-): Promise<void> {
+/** @throws the errors of `sendBody` */
+export type SendRange = (response: ServerResponse, sent: SentRange) => Promise<void>
+
+export const copyRange: SendRange = async (
+  response,
+  { machine, file, range: { first, last }, buffer, onBytes },
+) => {
   for (let position = first; position <= last;) {
     const wanted = Math.min(buffer.length, last + 1 - position)
     const { bytesRead } = await readLater(file.fd, buffer, 0, wanted, position)

@@ -23,8 +23,9 @@ import type { SharedFile } from '../shared-files.ts'
 import { listenTcp, type TcpService } from '../tcp-listener.ts'
 import { beginInTurn } from '../turns.ts'
 import { answerFor } from './answer.ts'
-import { sendBody } from './body.ts'
+import { copyRange, sendBody, type SendRange } from './body.ts'
 import { answerData, type Knowledge } from './knowledge.ts'
+import { createKernelRanges } from './kernel-ranges.ts'
 import { closingAnswer, understand, understandBroken } from './refusal.ts'
 import { sendText } from './send.ts'
 
@@ -39,6 +40,8 @@ export interface HttpServiceOptions {
   treesOf: TreesOf
   /** Data that are served below `/api/`. Default: `/api/` has no meaning. */
   knowledge?: Knowledge
+  /** Sends parts of files. Default: by the addon if there is one. */
+  sendRange?: SendRange
   report: Report
   /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
@@ -160,8 +163,21 @@ const refusals: Record<NoBootFile['kind'], [status: number, sentence?: string]> 
   unreadable: [500, 'The file cannot be read.'],
 }
 
+let ranges: SendRange | undefined
+
+/** The addon is loaded once in a process. */
+function defaultRanges(): SendRange {
+  return (ranges ??= createKernelRanges(copyRange) ?? copyRange)
+}
+
 async function answer(
-  { treesOf, knowledge, report, clientAt = everyone }: HttpServiceOptions,
+  {
+    treesOf,
+    knowledge,
+    report,
+    clientAt = everyone,
+    sendRange = defaultRanges(),
+  }: HttpServiceOptions,
   connections: Connections,
   request: IncomingMessage,
   response: ServerResponse,
@@ -201,7 +217,7 @@ async function answer(
     return
   }
   try {
-    await sendFile(request, response, { machine, path, file: found.file, tell, used })
+    await sendFile(request, response, { machine, path, file: found.file, tell, used, sendRange })
   } finally {
     found.close()
   }
@@ -214,12 +230,13 @@ interface Sending {
   tell: (step: FileEvent['step'], details: Partial<FileEvent>) => void
   /** Called after each piece that is sent. */
   used: () => void
+  sendRange: SendRange
 }
 
 async function sendFile(
   request: IncomingMessage,
   response: ServerResponse,
-  { machine, path, file, tell, used }: Sending,
+  { machine, path, file, tell, used, sendRange }: Sending,
 ): Promise<void> {
   const { range, ...whole } = request.headers
   // A range has a meaning only for GET. [RFC 9110 §14.2]
@@ -234,7 +251,7 @@ async function sendFile(
   let bytes = 0
   tell('begin', { size })
   try {
-    await sendBody(response, { machine, file }, body, (count) => {
+    await sendBody(response, { machine, file, sendRange }, body, (count) => {
       bytes += count
       used()
     })

@@ -2,10 +2,9 @@
  * The ports of transfers by the optional addon `native/ports.c`. With it, TFTP needs about two thirds of the
  * processor time: Node makes several objects for each packet.
  */
-import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
 import { getSystemErrorMessage } from 'node:util'
 
+import { builtAddon, hasFunctions, loadAddon } from '../addon.ts'
 import { belongsToAnother, isRefused, type OpenPort } from './ports.ts'
 
 /** The functions of `native/ports.c`, which describes them. */
@@ -20,11 +19,6 @@ interface Addon {
 // The same numbers as in ports.c.
 const [slots, slotBytes, senderAt, payloadAt] = [64, 2048, 8, 40]
 const acknowledgmentBytes = 4
-
-/** For a package, and for a source tree in which scripts/build-native.sh was called. */
-export const builtAddon = fileURLToPath(
-  new URL(`../../../native/${process.platform}-${process.arch}.node`, import.meta.url),
-)
 
 type Receive = (sender: Buffer, packet: Buffer) => void
 
@@ -87,18 +81,17 @@ function start(file: string, receivers: ReadonlyMap<number, Receive>): Addon | u
     }
   }
 
+  const loaded = loadAddon(file)
+  if (!isAddon(loaded)) return undefined
   try {
-    const loaded: unknown = createRequire(import.meta.url)(file)
-    if (!isAddon(loaded)) return undefined
     loaded.start(incoming, receive)
     return loaded
   } catch {
-    // There is none for this computer, or it does not fit to the C library, or no descriptor is left.
+    // No descriptor is left.
     return undefined
   }
 }
 
 function isAddon(loaded: unknown): loaded is Addon {
-  const names = ['start', 'socketAddress', 'open', 'send', 'close']
-  return names.every((name) => typeof Object(loaded)[name] === 'function')
+  return hasFunctions(loaded, ['start', 'socketAddress', 'open', 'send', 'close'])
 }
