@@ -312,6 +312,8 @@ in
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
       wantedBy = [ "multi-user.target" ];
+      # The interface or its address may come at any time.
+      startLimitIntervalSec = 0;
       # The restart commands of the site's file are mostly ssh.
       path = [
         pkgs.util-linux
@@ -321,7 +323,9 @@ in
       serviceConfig = {
         ExecStart = utils.escapeSystemdExecArgs command;
         Restart = "on-failure";
-        RestartSec = 1;
+        RestartSec = 5;
+        # A wrong flag stays wrong.
+        RestartPreventExitStatus = 2;
         # If the memory runs out, the server starts the process that was killed again by itself.
         OOMPolicy = "continue";
         User = "netimage";

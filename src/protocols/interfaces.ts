@@ -43,7 +43,8 @@ export function ownAddresses(
 
 /**
  * @returns the wanted interface; if none is wanted, the only one besides loopback
- * @throws `NetimageError` `bad-option`
+ * @throws `NetimageError` `bad-option` if there are several, `cannot-listen` if there is none, which
+ *   may change when a cable is connected
  */
 export function findInterface(
   wanted: WantedInterface,
@@ -74,7 +75,7 @@ export function findInterface(
     .filter((part) => part !== undefined)
     .join(' with ')
   throw new NetimageError(
-    'bad-option',
+    found.length > 0 ? 'bad-option' : 'cannot-listen',
     found.length > 0
       ? `there are several addresses to serve on: ${list.join(', ')}`
       : `this machine has no interface ${what || 'with an IPv4 address'}`,

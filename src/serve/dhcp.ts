@@ -110,7 +110,7 @@ function networkOf({ network }: ServeRequest, own: Network | undefined): Network
   if (network !== undefined) return parseNetwork(network)
   if (own) return own
   throw new NetimageError(
-    'bad-usage',
+    'cannot-listen',
     'the network of the interface is not known while its cable is unplugged',
     {
       hint: 'Name the network with --network, as in 10.0.0.0/24.',

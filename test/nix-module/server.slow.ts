@@ -20,6 +20,7 @@ const evaluatedSchema = v.object({
   undeclared: v.array(v.string()),
   failing: v.array(v.string()),
   service: v.record(v.string(), setting),
+  startLimit: v.number(),
   interfaces: v.record(v.string(), v.object({ allowedTCPPorts: ports, allowedUDPPorts: ports })),
   site: v.string(),
   user: v.object({ isSystemUser: v.boolean(), home: v.string() }),
@@ -60,6 +61,7 @@ suite('the module of the server', () => {
         service = config.systemd.services.netimage.serviceConfig // {
           ExecStart = plain config.systemd.services.netimage.serviceConfig.ExecStart;
         };
+        startLimit = config.systemd.services.netimage.startLimitIntervalSec;
         interfaces = config.networking.firewall.interfaces;
         site = plain config.environment.etc."netimage/site.json".source.text;
         user = config.users.users.netimage;
@@ -102,8 +104,9 @@ suite('the module of the server', () => {
     assert.deepEqual(analyze('security', '--offline=true', '--threshold=25'), accepted)
   })
 
-  test('may do what the service of the Debian package may, and no more', async () => {
-    const { ExecStart: _, ...service } = (await evaluate('')).service
+  test('may do what the service of the Debian package may, and no more, and starts as often', async () => {
+    const { startLimit, service: all } = await evaluate('')
+    const { ExecStart: _, ...service } = all
     const unit = readFileSync(join(repository, 'packaging/files/netimage.service'), 'utf8')
     const lines = unit.split('[Service]\n')[1]?.split('[Install]')[0]?.split('\n') ?? []
     const ofDebian = lines.flatMap((line) => {
@@ -113,6 +116,7 @@ suite('the module of the server', () => {
     })
     const texts = Object.entries(service).map(([name, value]) => [name, String(value)])
     assert.deepEqual(Object.fromEntries(texts), Object.fromEntries(ofDebian))
+    assert.ok(unit.includes(`\nStartLimitIntervalSec=${startLimit}\n`))
   })
 
   test('the program understands all flags, whatever the texts are', async () => {

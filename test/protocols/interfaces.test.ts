@@ -56,11 +56,11 @@ suite('the interface that is served', () => {
   test('must exist', () => {
     assert.throws(
       () => findInterface({ address: '10.9.9.9' }, two),
-      netimageError('bad-option', /no interface/),
+      netimageError('cannot-listen', /no interface/),
     )
     assert.throws(
       () => findInterface({ interface: 'wlan0' }, two),
-      netimageError('bad-option', /no interface/),
+      netimageError('cannot-listen', /no interface/),
     )
   })
 

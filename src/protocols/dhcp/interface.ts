@@ -11,13 +11,13 @@ const hint = 'Run `ip address` to see the interfaces and their addresses.'
  * Node lists only interfaces whose cable is connected to a running device. So an address that Node
  * does not list is no error here; the kernel decides when we bind to the address.
  *
- * @throws `NetimageError` `bad-option`
+ * @throws `NetimageError` `cannot-listen` if there is no such interface (yet), `bad-option` if the
+ *   address is another interface's
  */
 export function checkInterface(device: string, address: string): void {
   if (!interfaceNames().includes(device)) {
-    throw new NetimageError('bad-option', `there is no interface ${JSON.stringify(device)}`, {
-      hint,
-    })
+    const problem = `there is no interface ${JSON.stringify(device)}`
+    throw new NetimageError('cannot-listen', problem, { hint })
   }
   const other = ownAddresses().find((own) => own.address === address && own.name !== device)
   if (!other) return
