@@ -42,7 +42,7 @@ export async function examine(request: DoctorRequest): Promise<DoctorFinding[]> 
  * What a server that has started does not notice by itself. No name servers are asked, because the server
  * could not end before they have answered.
  *
- * @returns errors and warnings, the errors first
+ * @returns errors and warnings, the errors first, and a note if the firewall could not be examined
  * @throws `NetimageError` if an image cannot be read
  */
 export async function examineServing(
@@ -50,7 +50,19 @@ export async function examineServing(
   place: ServedInterface,
 ): Promise<DoctorFinding[]> {
   const findings = await examineRest(request, place, false)
-  return errorsFirst(findings.filter(({ level }) => level !== 'note'))
+  const told = findings.filter(({ level }) => level !== 'note')
+  // A service has no right to read the rules. It must not look as if nothing dropped packets.
+  const isUnknown = findings.some(({ code }) => code === 'firewall-unknown')
+  return errorsFirst([...told, ...(isUnknown ? [firewallUnknown(request, place)] : [])])
+}
+
+function firewallUnknown({ dhcp }: DoctorRequest, { name }: ServedInterface): DoctorFinding {
+  return {
+    code: 'firewall-unknown',
+    level: 'note',
+    message: `cannot tell here whether a firewall drops what machines on ${name} send`,
+    fix: `Run as root: netimage doctor --interface ${name} --dhcp ${dhcp}`,
+  }
 }
 
 /** What our own server would disturb if it ran: it has the ports, and it answers to DHCP. */
@@ -61,7 +73,7 @@ async function examineAlone(
   const { state, dhcp, signal } = request
   if (!isServed(state)) {
     return [
-      ...(await examinePorts(servicesOf(request), place)),
+      ...(await examinePorts(servicesOf(request), place, signal)),
       ...(await examineDhcpServers(dhcp, place, signal)),
     ]
   }

@@ -36,15 +36,26 @@ export async function examineRoot(
   }
   if (isIP(server) === 0 && !asksNames) return versions
   const addresses = await addressesOf(server)
-  if (addresses === undefined) {
-    const message = `cannot tell whether ${server} in the nfsRoot of ${image} is this server: this machine does not know an address of the name`
+  if (addresses.includes(address)) return versions
+  // Many systems give their own name an address such as 127.0.1.1, which no other machine sees.
+  const seen = isIP(server) === 0 ? addresses.filter((each) => !isLoopback(each)) : addresses
+  if (seen.length === 0) {
+    const why =
+      addresses.length === 0
+        ? 'this machine does not know an address of the name'
+        : `only on this machine, the name means ${addresses.join(' and ')}`
+    const message = `cannot tell whether ${server} in the nfsRoot of ${image} is this server: ${why}`
     const finding = { code: 'nfs-root', level: 'note', message, fix: build } as const
     return [...versions, finding]
   }
-  if (addresses.includes(address)) return versions
-  const shown = addresses.join(' and ')
+  const shown = seen.join(' and ')
   const named = shown === server ? server : `${server} (${shown})`
-  const own = ownAddresses().find((each) => addresses.includes(each.address))
+  if (seen.every(isLoopback)) {
+    return isWrong(
+      `machines with ${image} would look for their root on themselves: ${named} is the address of each machine for itself`,
+    )
+  }
+  const own = ownAddresses().find((each) => seen.includes(each.address))
   if (!own) {
     return isWrong(
       `machines with ${image} would mount their root from ${named}, which is not this machine: it would serve on ${address}`,
@@ -66,12 +77,14 @@ function examineVersion(options: SettledOptions, image: string): DoctorFinding[]
   }
 }
 
-/** @returns undefined if the name cannot be resolved here */
-async function addressesOf(server: string): Promise<string[] | undefined> {
+const isLoopback = (address: string) => address.startsWith('127.') || address === '::1'
+
+/** @returns none if the name cannot be resolved here */
+async function addressesOf(server: string): Promise<string[]> {
   if (isIP(server) !== 0) return [server]
   try {
     return (await lookup(server, { all: true, family: 4 })).map(({ address }) => address)
   } catch {
-    return undefined
+    return []
   }
 }

@@ -120,11 +120,22 @@ function socketsOf(directory: string): string[] | 'hidden' {
   })
 }
 
-/** @param cgroup lines such as `0::/system.slice/dnsmasq.service`; see cgroups(7) */
+/**
+ * Units of a person's session and of a container have other managers: stopping the unit of this machine
+ * around them would end the whole session or container.
+ *
+ * @param cgroup lines such as `0::/system.slice/dnsmasq.service`; see cgroups(7)
+ * @returns undefined if no unit of this machine's systemd stands for the process alone
+ */
 export function unitIn(cgroup: string): string | undefined {
   return cgroup
     .split('\n')
-    .flatMap((line) => /^\d+:[^:]*:.*\/([\w@.:-]+\.service)(?:\/|$)/.exec(line)?.[1] ?? [])
+    .flatMap((line) => {
+      const [, unit = '', below = ''] =
+        /^\d+:[^:]*:(?:\/[^/]+\.slice)*\/([\w@.:-]+\.service)(\/.*)?$/.exec(line) ?? []
+      const isAround = unit.startsWith('user@') || /\.(?:service|scope|slice)(?:\/|$)/.test(below)
+      return unit === '' || isAround ? [] : [unit]
+    })
     .at(0)
 }
 

@@ -6,12 +6,14 @@ import { listenUdp } from '../protocols/rpc/udp-server.ts'
 import { listenTcp } from '../protocols/tcp-listener.ts'
 import { listenTftp } from '../protocols/tftp/socket.ts'
 import { findingOf, type DoctorFinding } from './finding.ts'
-import { ownersOf, type PortOwners, type WantedPort } from './port-owner.ts'
+import { ownersOf, type PortOwner, type PortOwners, type WantedPort } from './port-owner.ts'
 import type { Service } from './services.ts'
+import { socketUnitsWith } from './socket-units.ts'
 
 export async function examinePorts(
   services: readonly Service[],
   place: ServedInterface,
+  signal: AbortSignal,
 ): Promise<DoctorFinding[]> {
   const findings: DoctorFinding[] = []
   const refused: Service[] = []
@@ -21,7 +23,7 @@ export async function examinePorts(
     const failure = await tryService(service, place)
     const errno = failure && errnoOf(failure.cause)
     if (errno === 'EACCES' || errno === 'EPERM') refused.push(service)
-    else if (errno === 'EADDRINUSE') findings.push(taken(service, ownersOf(wanted)))
+    else if (errno === 'EADDRINUSE') findings.push(await taken(service, wanted, signal))
     else if (failure) findings.push(findingOf('port-unusable', failure))
     else if (service.name === 'DHCP') findings.push(...shared(service, wanted))
   }
@@ -63,10 +65,16 @@ function open(
   })
 }
 
-function taken(service: Service, owners: PortOwners): DoctorFinding {
+async function taken(
+  service: Service,
+  wanted: WantedPort,
+  signal: AbortSignal,
+): Promise<DoctorFinding> {
   const { transport, port, name, instead } = service
+  const owners = ownersOf(wanted)
+  const sockets = owners.processes.some(isSystemd) ? await socketUnitsWith(wanted, signal) : []
   const message = `the port ${transport.toUpperCase()} ${port}, for ${name}, is taken by ${describe(owners)}`
-  const ways = [...stopping(service, owners), ...(instead === undefined ? [] : [instead])]
+  const ways = [stopping(service, owners, sockets), ...(instead === undefined ? [] : [instead])]
   return { code: 'port-taken', level: 'error', message, fix: ways.join('\nor: ') }
 }
 
@@ -94,23 +102,33 @@ function describe({ processes, isKernelNfs, isPartial }: PortOwners): string {
     : 'a program that cannot be seen here: one of another container, or the kernel'
 }
 
-const rpcbind = 'systemctl stop rpcbind.socket rpcbind.service'
+/** It holds ports for services that do not run yet. */
+const isSystemd = ({ pid, name }: PortOwner) => pid === 1 && name === 'systemd'
 
-/** @returns commands */
-function stopping({ transport, port }: Service, owners: PortOwners): string[] {
-  const { processes, isKernelNfs } = owners
-  if (isKernelNfs) return ['systemctl stop nfs-server.service']
-  const names = processes.map(({ name }) => name)
-  // systemd holds the port for rpcbind.
-  if (port === 111 && (names.includes('rpcbind') || names.includes('systemd'))) {
-    const direct = processes.filter(({ name, unit }) => name === 'rpcbind' && !unit)
-    return direct.length === 0 ? [rpcbind] : [`kill ${direct.map(({ pid }) => pid).join(' ')}`]
-  }
-  if (processes.length === 0)
-    return [`ss -ln${transport === 'tcp' ? 't' : 'u'}p 'sport = :${port}'`]
-  return [
-    ...new Set(processes.map(({ pid, unit }) => (unit ? `systemctl stop ${unit}` : `kill ${pid}`))),
+/**
+ * @param sockets the units by which systemd holds the port
+ * @returns a command after which nothing has the port
+ */
+export function stopping(
+  { transport, port }: Pick<Service, 'transport' | 'port'>,
+  { processes, isKernelNfs }: PortOwners,
+  sockets: readonly string[],
+): string {
+  if (isKernelNfs) return 'systemctl stop nfs-server.service'
+  const stoppable = processes.filter(({ pid }) => pid !== 1)
+  const services = stoppable.flatMap(({ unit }) => unit ?? [])
+  // If only the service is stopped, its socket starts it again.
+  const held = services.includes('rpcbind.service') ? ['rpcbind.socket'] : []
+  const units = [...new Set([...sockets, ...held, ...services])]
+  const pids = stoppable.filter(({ unit }) => unit === undefined).map(({ pid }) => pid)
+  const commands = [
+    ...(units.length > 0 ? [`systemctl stop ${units.join(' ')}`] : []),
+    ...(pids.length > 0 ? [`kill ${pids.join(' ')}`] : []),
   ]
+  if (commands.length > 0) return commands.join(' && ')
+  return processes.some(isSystemd)
+    ? 'systemctl list-sockets (then: systemctl stop NAME.socket)'
+    : `ss -ln${transport === 'tcp' ? 't' : 'u'}p 'sport = :${port}'`
 }
 
 function notAllowed(services: readonly Service[]): DoctorFinding[] {

@@ -1,6 +1,7 @@
 // The doctor in networks with real servers, and a server that says at its start what the doctor finds.
 
 import assert from 'node:assert/strict'
+import { chownSync, mkdirSync } from 'node:fs'
 import { after, suite, test } from 'node:test'
 import { startDnsmasq, startRpcbind } from '../e2e/support/daemons.ts'
 import { openNetwork } from '../e2e/support/network.ts'
@@ -80,6 +81,23 @@ suite('in a network', async () => {
     const expected =
       'UDP 67 (DHCP), UDP 69 (TFTP), TCP 80 (HTTP), TCP 111 (the port mapper), UDP 111 (the port mapper)'
     assert.equal(finding?.message, `this user may not listen on ${expected}`)
+  })
+
+  test('a server that may not read the rules of the firewall says so once, and who may', async () => {
+    const own = workspace.path('own')
+    mkdirSync(own)
+    chownSync(own, ordinaryUser.uid, ordinaryUser.gid)
+    const server = network.start('serve-as-user', [
+      ...asOrdinaryUser,
+      ...[process.execPath, cli, 'serve', '--listen', '10.66.0.1', '--state', own, '--page', 'off'],
+      ...['--dhcp', 'off', '--tftp-port', '6969', '--http-port', '8069', '--no-port-mapper'],
+      ...workersFlag(),
+    ])
+    await server.waitFor(
+      /^note: cannot tell here whether a firewall drops .* \[firewall-unknown\]$/,
+    )
+    await server.waitFor(/^ {2}Run as root: netimage doctor --interface enx\w+ --dhcp off$/)
+    await server.kill()
   })
 
   test('a wrong address, a firewall, the MTU and several addresses are found, and a server says them', async () => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import * as fc from 'fast-check'
-import { parseZone } from '../../src/doctor/firewall/firewalld.ts'
+import { opens, parseService, parseZone } from '../../src/doctor/firewall/firewalld.ts'
 import { parseIptables } from '../../src/doctor/firewall/iptables.ts'
 import { parseNft } from '../../src/doctor/firewall/nft.ts'
 import { firstPacket } from '../../src/doctor/firewall/packet.ts'
@@ -165,7 +165,7 @@ suite('hostile rules', () => {
   })
 })
 
-test('a zone of firewalld opens ports by services and ranges', () => {
+test('a zone of firewalld opens ports, ranges and protocols, and names services', () => {
   // As firewall-cmd of Debian 12 prints it.
   const zone = parseZone(`public (active)
   target: default
@@ -182,16 +182,34 @@ test('a zone of firewalld opens ports by services and ranges', () => {
   icmp-blocks:
   rich rules:
 `)
-  const isOpen = (transport: 'tcp' | 'udp', port: number) => zone.isOpen({ transport, port })
-  assert.ok(zone.isPlain)
-  assert.deepEqual(
-    [isOpen('udp', 67), isOpen('udp', 69), isOpen('tcp', 111), isOpen('tcp', 2049)],
-    [true, true, true, true],
-  )
+  const isOpen = (transport: 'tcp' | 'udp', port: number) => opens(zone, { transport, port })
+  assert.deepEqual(zone.services, ['dhcp', 'nfs', 'ssh'])
+  assert.deepEqual([zone.isPlain, zone.isAccepting], [true, false])
+  assert.deepEqual([isOpen('udp', 69), isOpen('tcp', 111)], [true, true])
   assert.deepEqual(
     [isOpen('tcp', 69), isOpen('udp', 111), isOpen('tcp', 80)],
     [false, false, false],
   )
   assert.ok(!parseZone('  rich rules:\n\trule family="ipv4" drop\n').isPlain)
-  assert.ok(parseZone('  target: ACCEPT\n').isOpen({ transport: 'tcp', port: 1 }))
+  assert.ok(parseZone('  target: ACCEPT\n').isAccepting)
+})
+
+test('a service of firewalld opens ports, includes others, and may be for some addresses only', () => {
+  // As firewall-cmd of Debian 12 prints it.
+  const text = `netboot
+  ports: 69/udp 4011/udp
+  protocols:
+  source-ports:
+  modules:
+  destination:
+  includes: nfs
+  helpers: tftp
+`
+  const service = parseService(text)
+  assert.ok(opens(service, { transport: 'udp', port: 69 }))
+  assert.ok(!opens(service, { transport: 'tcp', port: 69 }))
+  assert.deepEqual([service.services, service.isPlain], [['nfs'], true])
+  const elsewhere = parseService(text.replace('destination:', 'destination: ipv4:224.0.0.251'))
+  assert.ok(!opens(elsewhere, { transport: 'udp', port: 69 }))
+  assert.ok(!elsewhere.isPlain)
 })

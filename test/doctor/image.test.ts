@@ -9,10 +9,17 @@ const examined = async (
   dhcp: 'proxy' | 'full' | 'off' = 'proxy',
   asksNames = true,
 ) => {
-  const options = settleOptions({ nfsRoot }, facts)
-  const settings = { image: 'image', options, dhcp, asksNames }
-  const found = await examineRoot(settings, { address: '127.0.0.1' })
+  const found = await findings(nfsRoot, '127.0.0.1', dhcp, asksNames)
   return found.map(({ code, level }) => [code, level])
+}
+const findings = async (
+  nfsRoot: string,
+  address: string,
+  dhcp: 'proxy' | 'full' | 'off' = 'proxy',
+  asksNames = true,
+) => {
+  const options = settleOptions({ nfsRoot }, facts)
+  return await examineRoot({ image: 'image', options, dhcp, asksNames }, { address })
 }
 const facts = { label: 'label', platform: 'x86_64-linux', entries: [], fileSystems: [] }
 
@@ -30,6 +37,21 @@ suite('the server in nfsRoot', () => {
   test('has a name without an address: this cannot be told', async () => {
     assert.deepEqual(await examined(`${'x'.repeat(64)}:/srv/a,v3`), [['nfs-root', 'note']])
     assert.deepEqual(await examined(`${'x'.repeat(64)}:/srv/a,v3`, 'proxy', false), [])
+  })
+
+  test('has a name that means the loopback here, as the own name of Debian: this cannot be told', async () => {
+    const [finding, ...more] = await findings('localhost:/srv/a,v3', '192.0.2.1')
+    assert.deepEqual([finding?.code, finding?.level, more.length], ['nfs-root', 'note', 0])
+    assert.match(finding?.message ?? '', /^cannot tell .*: only on this machine, .* 127\.0\.0\.1$/)
+    assert.equal(finding?.fix, 'netimage build … --nfs-root 192.0.2.1:/srv/a,v3')
+  })
+
+  test('is never a loopback address: each machine would mean itself', async () => {
+    for (const address of ['127.0.0.1', '127.0.1.1', '[::1]']) {
+      const [finding] = await findings(`${address}:/srv/a,v3`, '192.0.2.1')
+      assert.equal(finding?.level, 'error')
+      assert.equal(finding?.fix, 'netimage build … --nfs-root 192.0.2.1:/srv/a,v3')
+    }
   })
 
   test('is not named: then it is the DHCP server', async () => {

@@ -7,7 +7,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import * as fc from 'fast-check'
-import { ownersOf, socketsIn, unitIn, type WantedPort } from '../../src/doctor/port-owner.ts'
+import {
+  ownersOf,
+  socketsIn,
+  unitIn,
+  type PortOwner,
+  type WantedPort,
+} from '../../src/doctor/port-owner.ts'
+import { stopping } from '../../src/doctor/ports.ts'
+import { socketUnitsIn } from '../../src/doctor/socket-units.ts'
 
 const wanted: WantedPort = { transport: 'tcp', port: 2049, address: '10.0.0.1' }
 
@@ -16,6 +24,51 @@ const line = (local: string, state: string, inode: string) =>
   `   0: ${local} 00000000:0000 ${state} 00000000:00000000 00:00000000 00000000     0        0 ${inode} 1 0000000000000000 100 0 0 10 0`
 const heading =
   '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode'
+
+suite('what stops the owner of a port', () => {
+  const [dnsmasq, tftpd, init] = [
+    { name: 'dnsmasq', pid: 41, unit: undefined },
+    { name: 'in.tftpd', pid: 42, unit: 'tftp.service' },
+    { name: 'systemd', pid: 1, unit: undefined },
+  ]
+  const stopped = (processes: PortOwner[], sockets: string[] = [], port = 69) =>
+    stopping(
+      { transport: 'udp', port },
+      { processes, isKernelNfs: false, isPartial: false },
+      sockets,
+    )
+
+  test('stops all that have it, and never process 1', () => {
+    assert.equal(stopped([dnsmasq]), 'kill 41')
+    assert.equal(stopped([tftpd, dnsmasq]), 'systemctl stop tftp.service && kill 41')
+    assert.equal(stopped([init, tftpd], ['tftp.socket']), 'systemctl stop tftp.socket tftp.service')
+    assert.match(stopped([init]), /^systemctl list-sockets /)
+    // In a container.
+    assert.equal(stopped([{ ...dnsmasq, pid: 1 }]), "ss -lnup 'sport = :69'")
+  })
+
+  test('stops rpcbind with its socket, also if process 1 cannot be seen', () => {
+    const rpcbind = { name: 'rpcbind', pid: 43, unit: 'rpcbind.service' }
+    const expected = 'systemctl stop rpcbind.socket rpcbind.service'
+    assert.equal(stopped([rpcbind], [], 111), expected)
+    assert.equal(stopped([init, rpcbind], ['rpcbind.socket'], 111), expected)
+  })
+
+  test('is the socket of systemd with the port, kind and address', () => {
+    // As systemctl of Debian 12 prints it.
+    const text = `/run/systemd/journal/socket Stream   systemd-journald.socket systemd-journald.service
+127.0.0.1:69                Datagram other.socket            other.service
+[::]:69                     Stream   stream.socket           stream.service
+[::]:69                     Datagram tftp.socket             tftp.service
+10.0.0.1:69                 Datagram tftp.socket             tftp.service
+[::]:6969                   Datagram more.socket             more.service
+`
+    const at = { transport: 'udp', port: 69, address: '10.0.0.1' } as const
+    assert.deepEqual(socketUnitsIn(text, at), ['tftp.socket'])
+    assert.deepEqual(socketUnitsIn(text, { ...at, transport: 'tcp' }), ['stream.socket'])
+    assert.deepEqual(socketUnitsIn('[::]:69 Datagram a;reboot.socket', at), [])
+  })
+})
 
 suite('the owner of a port', () => {
   for (const address of ['127.0.0.1', '0.0.0.0', '::']) {
@@ -71,8 +124,27 @@ suite('the owner of a port', () => {
   test('is found by the unit of systemd', () => {
     assert.equal(unitIn('0::/system.slice/dnsmasq.service\n'), 'dnsmasq.service')
     assert.equal(unitIn('0::/system.slice/system-kea.slice/kea@a.service/x\n'), 'kea@a.service')
+    assert.equal(unitIn('0::/system.slice/web.service/libpod-payload-1\n'), 'web.service')
+    assert.equal(unitIn('4:memory:/x\n1:name=systemd:/system.slice/a.service\n'), 'a.service')
     assert.equal(unitIn('0::/user.slice/user-0.slice/session-1.scope\n'), undefined)
     assert.equal(unitIn('0::/system.slice/a b;reboot.service\n'), undefined)
+  })
+
+  test('has no unit that would stop more than the process', () => {
+    const session = '0::/user.slice/user-1000.slice/user@1000.service'
+    for (const cgroup of [
+      `${session}/app.slice/app-org.gnome.Terminal.slice/vte-spawn-1.scope`,
+      `${session}/app.slice/dnsmasq.service`,
+      `${session}/init.scope`,
+      session,
+      // dnsmasq of a container, which has a systemd of its own.
+      '0::/machine.slice/systemd-nspawn@a.service/payload/system.slice/dnsmasq.service',
+      '0::/machine.slice/machine-a.scope/payload/system.slice/dnsmasq.service',
+      '0::/lxc.payload.a/system.slice/dnsmasq.service',
+      '0::/init.scope',
+    ]) {
+      assert.equal(unitIn(cgroup), undefined, cgroup)
+    }
   })
 })
 

@@ -118,6 +118,12 @@ suite('a release', () => {
       mkdir /srv/images; cd /srv/images
       . /shared/build-image
       netimage site add image
+      printf '[Socket]\nListenDatagram=69\n' >/run/systemd/system/tftp.socket
+      printf '[Service]\nExecStart=true\n' >/run/systemd/system/tftp.service
+      systemctl start tftp.socket
+      netimage doctor --listen 127.0.0.1 --dhcp off --no-port-mapper | grep --after-context=1 'UDP 69' || true
+      systemctl stop tftp.socket
+
       await() { grep --max-count=1 -E "$1" < <(journalctl --follow --unit netimage --output cat --since today); }
       echo 'NETIMAGE_OPTIONS="--interface lan --no-such-flag"' >/etc/default/netimage
       systemctl enable --now netimage
@@ -178,6 +184,7 @@ suite('a release', () => {
     )
     assert.match(output, /^before: disabled inactive$/m)
     assert.match(output, /is whole: 1 store path/)
+    assert.match(output, /is taken by systemd \(process 1\).*\n +systemctl stop tftp\.socket$/m)
     assert.match(output, /^with a wrong flag: failed$/m)
     assert.match(output, /^answer: 200$/m)
     assert.match(output, /^[0-9a-f]+ +nixos-net-image-0-x86_64-linux /m)

@@ -2,11 +2,11 @@
 import type { ServedInterface } from '../../protocols/interfaces.ts'
 import type { DoctorFinding } from '../finding.ts'
 import type { Service } from '../services.ts'
-import { parseZone } from './firewalld.ts'
+import { opens, parseService, parseZone, type Opening } from './firewalld.ts'
 import { parseIptables } from './iptables.ts'
 import { parseNft } from './nft.ts'
 import { firstPacket } from './packet.ts'
-import { ask, type Said } from './program.ts'
+import { ask, type Said } from '../program.ts'
 import { judge, type BaseChain } from './rules.ts'
 
 /** @throws `NetimageError` `interrupted` */
@@ -48,9 +48,15 @@ async function examineFirewalld({ services, place, signal }: Settings) {
     found.kind === 'said' ? found : await ask('firewall-cmd', ['--get-default-zone'], signal)
   const zone = usual.kind === 'said' ? usual.text.trim() : ''
   const listed = await ask('firewall-cmd', [`--zone=${zone}`, '--list-all'], signal)
-  if (listed.kind !== 'said') return [refused('firewalld', 'firewall-cmd --list-all', listed)]
-  const { isOpen, isPlain } = parseZone(listed.text)
-  const closed = services.filter((service) => !isOpen(service))
+  if (listed.kind !== 'said') {
+    return [refused('firewalld', `firewall-cmd --zone=${zone} --list-all`, whyOf(listed))]
+  }
+  const parsed = parseZone(listed.text)
+  const openings = [parsed, ...(await servicesOfFirewalld(parsed.services, signal))]
+  const isPlain = openings.every((each) => each.isPlain)
+  const closed = parsed.isAccepting
+    ? []
+    : services.filter((service) => !openings.some((each) => opens(each, service)))
   if (closed.length === 0) return []
   const flags = closed.map(({ transport, port }) => `--add-port=${port}/${transport}`).join(' ')
   const fix = `firewall-cmd --permanent --zone=${zone} ${flags} && firewall-cmd --reload`
@@ -61,12 +67,34 @@ async function examineFirewalld({ services, place, signal }: Settings) {
   ]
 }
 
+/**
+ * @param names a service may include others
+ * @returns what each of them opens; one that firewalld does not tell is not plain
+ */
+async function servicesOfFirewalld(
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<Opening[]> {
+  const openings = new Map<string, Opening>()
+  const left = [...names]
+  for (let name = left.pop(); name !== undefined; name = left.pop()) {
+    if (openings.has(name)) continue
+    const said = await ask('firewall-cmd', [`--info-service=${name}`], signal)
+    const opening = said.kind === 'said' ? parseService(said.text) : untold
+    openings.set(name, opening)
+    left.push(...opening.services)
+  }
+  return [...openings.values()]
+}
+
+const untold: Opening = { ports: [], protocols: [], services: [], isPlain: false }
+
 /** @returns also the tables that iptables keeps in nftables; no findings if the program is missing */
 async function examineIptables({ services, place, signal }: Settings) {
   const said = await ask('iptables-save', [], signal)
   if (said.kind === 'missing') return { tables: new Set<string>(), findings: undefined }
   if (said.kind === 'refused') {
-    return { tables: new Set<string>(), findings: [refused('iptables', 'iptables-save', said)] }
+    return { tables: new Set<string>(), findings: [refused('iptables', 'iptables-save', said.why)] }
   }
   const isInNft = said.text.includes('(nf_tables)')
   // A machine may have tables of both kinds; then iptables-save warns of them.
@@ -99,12 +127,10 @@ async function examineNft(
 ) {
   const said = await ask('nft', ['-j', 'list', 'ruleset'], signal)
   if (said.kind === 'missing') return undefined
-  if (said.kind === 'refused') return [refused('nftables', 'nft list ruleset', said)]
+  const command = 'nft -j list ruleset'
+  if (said.kind === 'refused') return [refused('nftables', command, said.why)]
   const chains = parseNft(said.text, place.name)
-  if (!chains) {
-    const why = 'it prints no JSON that can be read'
-    return [refused('nftables', 'nft list ruleset', { kind: 'refused', why })]
-  }
+  if (!chains) return [notRead('nftables', command, 'it prints no JSON that can be read', command)]
   return chains.flatMap((chain) => {
     const { family, table, chain: name } = chain
     if (family === 'ip' && ofIptables.has(table)) return []
@@ -188,12 +214,17 @@ function notKnown(
   return { code: 'firewall-unknown', level: 'note', message, fix }
 }
 
-function refused(what: string, command: string, said: Said): DoctorFinding {
-  const why = said.kind === 'refused' ? said.why : 'it is missing'
-  return {
-    code: 'firewall-unknown',
-    level: 'note',
-    message: `cannot tell what ${what} drops: ${command}: ${why}`,
-    fix: 'Run netimage doctor as root',
-  }
+/** Root may read all rules: if a program fails for root, the person must see what it says. */
+function refused(what: string, command: string, why: string): DoctorFinding {
+  const fix = process.geteuid?.() === 0 ? command : 'Run netimage doctor as root'
+  return notRead(what, command, why, fix)
+}
+
+function whyOf(said: Said): string {
+  return said.kind === 'refused' ? said.why : 'it is missing'
+}
+
+function notRead(what: string, command: string, why: string, fix: string): DoctorFinding {
+  const message = `cannot tell what ${what} drops: ${command}: ${why}`
+  return { code: 'firewall-unknown', level: 'note', message, fix }
 }

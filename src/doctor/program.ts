@@ -1,6 +1,6 @@
-/** Runs the programs of firewalls. */
-import { messageOf, NetimageError } from '../../errors.ts'
-import { runProgram } from '../../run-program.ts'
+/** Asks other programs of this machine. */
+import { messageOf, NetimageError } from '../errors.ts'
+import { runProgram } from '../run-program.ts'
 
 /**
  * - missing: it is not installed
