@@ -362,9 +362,10 @@ function uniteParts(
     },
     readLink(part, node) {
       const { table, path, shown: shownFile } = fileOf(part, node)
+      const link = path()
       const target = ifThere(shownFile, () =>
-        isSameFile(table.rows, node, lstatSync(path(), { bigint: true }))
-          ? readlinkSync(path(), { encoding: 'buffer' })
+        isSameFile(table.rows, node, lstatSync(link, { bigint: true }))
+          ? readlinkSync(link, { encoding: 'buffer' })
           : undefined,
       )
       if (target) return target

@@ -66,8 +66,9 @@ export function createPathCache(most = maxNodes, now = () => performance.now()):
     uses(kept) {
       const use = all.get(kept)
       if (!use) return
+      use.awaitedUntil = 0
       all.delete(kept)
-      all.set(kept, { ...use, awaitedUntil: 0 })
+      all.set(kept, use)
     },
     keep(table, drop, isAwaited = false) {
       const time = now()
