@@ -3,13 +3,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { decide } from '../../../src/site/life/choose.ts'
+import { assign, decide, rollback } from '../../../src/site/life/choose.ts'
 import { generationOf, lastAttempt } from '../../../src/site/life/life.ts'
 import { hasTried } from '../../../src/site/life/take-back.ts'
 import { pause, resume } from '../../../src/site/rollout/pause-resume.ts'
 import type { RestartCommands, Rollout } from '../../../src/site/rollout/rollout.ts'
 import { lastBooted } from '../../../src/site/rollout/stand.ts'
-import { standsIn, stepRollouts } from '../../../src/site/rollout/rollouts.ts'
+import { endCommand } from '../../../src/site/rollout/restart-commands.ts'
+import { standsIn, stepRollouts, type DueRestart } from '../../../src/site/rollout/rollouts.ts'
 import { candidate, minutes } from '../life/support/simulate.ts'
 import {
   rebooted,
@@ -21,6 +22,7 @@ import {
 } from './support/simulate.ts'
 
 const mostMachines = 20
+const deadline = 10 * minutes
 
 interface Plan {
   machines: {
@@ -41,9 +43,16 @@ interface Plan {
 type Event =
   | { kind: 'wait'; ticks: number }
   | {
-      kind: 'starts' | 'goes away' | 'asks DHCP only' | 'hold' | 'release' | 'good' | 'bad'
+      kind: 'starts' | 'goes away' | 'asks DHCP only'
       machine: number
     }
+  | {
+      /** What people do. They assign another image, move a machine to another group or back, and so on. */
+      kind: 'hold' | 'release' | 'good' | 'bad' | 'assign' | 'go back' | 'move'
+      machine: number
+    }
+  /** The disk is full from then on, or has room again. */
+  | { kind: 'disk' }
   | { kind: 'power cut' | 'server' | 'pause' | 'resume' | 'abort' | 'again' | 'back' }
 
 const behaviours: fc.Arbitrary<Behaviour> = fc.oneof(
@@ -89,12 +98,25 @@ const events: fc.Arbitrary<Event> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc.record({
-      kind: fc.constantFrom<
-        ('goes away' | 'asks DHCP only' | 'hold' | 'release' | 'good' | 'bad')[]
-      >('goes away', 'asks DHCP only', 'hold', 'release', 'good', 'bad'),
+      kind: fc.constantFrom(
+        'goes away' as const,
+        'asks DHCP only',
+        'hold',
+        'release',
+        'good',
+        'bad',
+      ),
       machine,
     }),
   },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('assign' as const, 'go back', 'move'),
+      machine,
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('disk' as const) }) },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -125,7 +147,7 @@ function play({ machines, ends, pauses, ...plan }: Plan) {
   group.wait(3 * minutes)
   const waves = wavesOf(names, ends).map((all) => ({ machines: all, pause: pauses }))
   const { maxUnavailable, halt, tries } = plan
-  const health = { deadline: 10 * minutes, tries, settle: 1 * minutes, tcp: [] }
+  const health = { deadline, tries, settle: 1 * minutes, tcp: [] }
   const restart = new Map(
     machines.flatMap(({ restart }, index) => (restart ? [[names[index] ?? '', restart]] : [])),
   )
@@ -138,11 +160,16 @@ function play({ machines, ends, pauses, ...plan }: Plan) {
 
 type Play = ReturnType<typeof play>
 
+/** Whether a person holds the machine, or it belongs to another group. */
+function isLeftOut({ writer, rollout }: Play['group'], name: string): boolean {
+  const { holds, groups } = writer.rollouts.read()
+  return holds.has(name) || groups.get(name) !== rollout.group
+}
+
 /** The machines that nobody can use now, because of the roll-out or for another reason. */
 function busyIn({ names, group }: Play): string[] {
-  const held = group.writer.rollouts.read().holds
   return names.filter((name) => {
-    if (held.has(name)) return false
+    if (isLeftOut(group, name)) return false
     const life = group.site.of(name)
     const attempt = lastAttempt(life)
     const isTrying =
@@ -164,8 +191,16 @@ test('a random roll-out keeps its promises', () => {
       /** The machines that ran the image of the roll-out when it began, or have begun to boot it since. */
       const booted = new Set<string>()
       let images = 0
+      /** Whether it cannot be written that a command begins. */
+      let isFull = false
+      /** The restarts whose commands have not begun. */
+      let waiting: DueRestart[] = []
+      /** When a command last reached a machine. */
+      const reached = new Map<string, number>()
+      /** The machines that the last step found left out. */
+      let leftOut: string[] = []
 
-      const { getsFile, step } = group
+      const { getsFile, step, reaches } = group
       const mayResume = () => ['paused', 'halted'].includes(group.rollout.state)
       const isStopped = () => ['halted', 'aborted'].includes(group.rollout.state)
 
@@ -181,10 +216,38 @@ test('a random roll-out keeps its promises', () => {
           assert.fail(`${name} tries the image after the roll-out has stopped`)
         }
         assert.ok(life.current !== undefined)
-        tried.add(name)
+        if (isOfRollout) tried.add(name)
+      }
+
+      group.restart = (all) => {
+        const due = [...waiting, ...all]
+        waiting = []
+        for (const each of due) {
+          if (!group.beginsCommand(each)) continue
+          if (isFull) waiting.push(each)
+          else {
+            group.reaches(each)
+            endCommand(writer, each.machine)
+          }
+        }
+        const open = [...writer.rollouts.read().requests].flatMap(([name, { command }]) =>
+          command === 'due' || command === 'begun' ? [name] : [],
+        )
+        assert.deepEqual(open.toSorted(), waiting.map((each) => each.machine).toSorted())
+      }
+
+      /** A second command at once could cut the boot that the first one has begun. */
+      group.reaches = (due) => {
+        const { phase } = group.machine(due.machine)
+        const since = site.now.uptime - (reached.get(due.machine) ?? -Infinity)
+        const isGoing = phase === 'going down' || phase === 'booting'
+        assert.ok(!isGoing || since >= deadline, `${due.machine} is restarted twice`)
+        reached.set(due.machine, site.now.uptime)
+        reaches(due)
       }
 
       group.step = () => {
+        const stay = leftOut.map((name) => [name, site.of(name)] as const)
         const before = group.rollout
         const busy = busyIn(played)
         const restarts = step()
@@ -203,6 +266,14 @@ test('a random roll-out keeps its promises', () => {
           assert.ok(booted.has(name), `${name} is good, and has not booted`)
           assert.equal(site.of(name).current, rollout.machines[name]?.given?.generation)
         }
+        for (const [name, life] of stay) {
+          if (!isLeftOut(group, name) || site.of(name) === life) continue
+          // A power cut may have put the image on trial there again, and it is taken back.
+          const number = before.machines[name]?.given?.generation
+          assert.equal(number, life.current, `${name} is left out`)
+          assert.notEqual(number, site.of(name).current, `${name} is left out`)
+        }
+        leftOut = names.filter((name) => isLeftOut(group, name))
         // Nothing is left to do now.
         const again = stepRollouts(writer, site.now, assert.ifError)
         assert.deepEqual(again, { restarts: [], told: [], isUnfinished: false })
@@ -223,16 +294,15 @@ test('a random roll-out keeps its promises', () => {
 
       function assertEnded(wave: number): void {
         const { rollout } = group
-        const holds = writer.rollouts.read().holds
         const stands = group.stands()
         const isOut = (name: string) =>
-          ['held', 'refused', 'other'].includes(stands[name] ?? assert.fail())
+          ['held', 'refused', 'other', 'moved'].includes(stands[name] ?? assert.fail())
         if (rollout.waves[wave]?.machines.every(isOut)) return
         const verdicts = (rollout.waves[wave]?.machines ?? []).flatMap((name) => {
           const number = rollout.machines[name]?.given?.generation
           const life = site.of(name)
           const generation = generationOf(life, number)
-          if (!generation || holds.has(name)) return []
+          if (!generation || isLeftOut(group, name)) return []
           if (generation.verdict === 'trial' && !hasTried(life, generation.number)) return []
           if (generation.verdict === 'trial' && life.current !== generation.number) return []
           return [generation.verdict]
@@ -287,10 +357,33 @@ test('a random roll-out keeps its promises', () => {
           case 'release':
             writer.rollouts.release(nameAt(event.machine))
             break
+          case 'assign':
+            site.change(nameAt(event.machine), (life) => {
+              const assigned = assign(life, candidate('own'), site.now, 'person')
+              return 'refused' in assigned ? { life, told: [] } : assigned
+            })
+            break
+          case 'go back':
+            site.change(nameAt(event.machine), (life) => {
+              const back = rollback(life, undefined)
+              return { life: typeof back === 'string' ? life : back.life, told: [] }
+            })
+            break
+          case 'move': {
+            const groups = new Map(writer.rollouts.read().groups)
+            const name = nameAt(event.machine)
+            groups.set(name, groups.get(name) === 'lab' ? 'other' : 'lab')
+            writer.rollouts.setGroups(groups)
+            break
+          }
+          case 'disk':
+            isFull = !isFull
+            break
           case 'power cut':
             for (const name of names) if (group.machine(name).phase !== 'off') group.starts(name)
             break
           case 'server':
+            waiting = []
             group.serverRestarts()
             break
           case 'pause':
@@ -314,7 +407,9 @@ test('a random roll-out keeps its promises', () => {
         }
         group.restart(group.step())
       }
+      isFull = false
       group.wait(60 * minutes)
+      assert.deepEqual(waiting, [])
       // Nothing holds up a roll-out whose machines are all held.
       for (const name of names) writer.rollouts.hold(name, { at: 0, by: 'a person' })
       group.step()
