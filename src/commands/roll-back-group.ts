@@ -1,16 +1,15 @@
 /** Lets all machines of a group go back from the image of its newest roll-out. */
 import { NetimageError } from '../errors.ts'
-import { rollback } from '../site/life/choose.ts'
 import { generationOf, isWanted, wantedOf, type Life } from '../site/life/life.ts'
 import { BrokenRow } from '../site/rows.ts'
 import type { Rollout } from '../site/rollout/rollout.ts'
 import { abortRollout } from '../site/rollout/rollouts.ts'
 import type { SiteWriter } from '../site/statements.ts'
-import { mustBeBootable } from './bootable.ts'
 import { holdGenerations } from './hold-generations.ts'
 import type { OpenedState } from './open-state.ts'
 import type { Outcome } from './run.ts'
 import { withGroup, type NoteOf } from './site-group.ts'
+import { findWayBack } from './way-back.ts'
 
 interface Back {
   machine: string
@@ -74,18 +73,13 @@ function isBadGeneration(error: unknown): error is NetimageError {
 }
 
 function goBackOne(state: string, writer: SiteWriter, before: Life, note: NoteOf): number {
-  const { machine, current } = before
-  const found = rollback(before, undefined)
-  if (typeof found === 'string') {
+  const back = findWayBack(state, before)
+  if (typeof back === 'string') {
     throw new NetimageError('bad-generation', 'it has no other good generation')
   }
-  const { life, generation } = found
-  mustBeBootable(state, life, generation)
-  writer.keep(life)
-  const { number } = generation
-  const was = current !== undefined && { before: current }
-  note({ kind: 'rolled back', generation: number, ...was }, machine)
-  return number
+  writer.keep(back.life)
+  note(back.entry, before.machine)
+  return back.generation.number
 }
 
 function said({ number, group }: Rollout, isAborted: boolean, { back, stay }: Result): Outcome {

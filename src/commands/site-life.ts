@@ -2,9 +2,10 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 
 import { NetimageError } from '../errors.ts'
-import { assign, decide, rollback, type Assigned, type NoWayBack } from '../site/life/choose.ts'
+import { assign, decide, type Assigned, type NoWayBack } from '../site/life/choose.ts'
 import { generationOf, type Generation, type Life } from '../site/life/life.ts'
-import { givenOf, type Entry } from '../site/log/entry.ts'
+import { giveName } from '../site/give-name.ts'
+import { givenOf } from '../site/log/entry.ts'
 import { isMachineName } from '../site/machine-name.ts'
 import { noteBadOn } from '../site/rollout/rollouts.ts'
 import type { SiteWriter } from '../site/statements.ts'
@@ -14,6 +15,7 @@ import { jsonOption, machineArgument, stateOption } from './common-options.ts'
 import { openStateToChange, type OpenedState } from './open-state.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { withMachine, withMachineOf, type Change } from './site-machine.ts'
+import { findWayBack } from './way-back.ts'
 
 export function assignCommand() {
   return new Command('assign')
@@ -74,14 +76,9 @@ export function rollbackCommand() {
         }
         return await changeGenerations(opened, machine, (writer, machine, state) => {
           const before = writer.of(machine)
-          const back = rollback(before, flags.to)
+          const back = findWayBack(state, before, flags.to)
           if (typeof back === 'string') throw noWayBack(before, back, flags.to)
-          const { life, generation } = back
-          mustBeBootable(state, life, generation)
-          const entry: Entry = {
-            ...{ kind: 'rolled back', generation: generation.number },
-            ...(before.current !== undefined && { before: before.current }),
-          }
+          const { life, generation, entry } = back
           if (!flags.withState) {
             writer.keep(life)
             return { entry, outcome: outcome(life, generation, 'boots next') }
@@ -167,12 +164,8 @@ export function nameCommand() {
             for (const [other, taken] of writer.names()) {
               if (taken === name && other !== machine) throw nameIsTaken(name, other)
             }
-            const before = writer.names().get(machine)
-            writer.setName(machine, name)
-            // So that the status shows the machine also before its first boot.
-            writer.keep(writer.of(machine))
             return {
-              entry: { kind: 'named', newName: name, ...(before !== undefined && { before }) },
+              entry: giveName(writer, machine, name),
               outcome: { text: `${machine} is called ${name}`, json: { machine, name } },
             }
           }),

@@ -1,9 +1,10 @@
 /** Carries out what a plan has decided, in one transaction. */
+import { giveName } from '../give-name.ts'
 import type { Candidate, Now } from '../life/life.ts'
 import type { Entry, Who } from '../log/entry.ts'
 import { declarationsAfter } from './declared.ts'
 import { groupsOf } from './decide.ts'
-import type { Decided, DecidedGroup, PlannedName } from './planned.ts'
+import type { Decided, DecidedGroup } from './planned.ts'
 import { restartOf } from './planned-rollout.ts'
 import type { SiteWriter } from '../statements.ts'
 import { settingsOf, type RestartCommands, type Rollout } from '../rollout/rollout.ts'
@@ -22,7 +23,7 @@ export function applyPlan(
   now: Now,
 ): Rollout[] {
   const note = (entry: Entry, machine?: string) => writer.note({ at: now.at, machine, who, entry })
-  for (const each of plan.names) giveName(writer, each, note)
+  for (const { machine, name } of plan.names) note(giveName(writer, machine, name), machine)
   if (plan.declarations.length > 0) {
     writer.setDeclarations(declarationsAfter(writer.declarations(), plan.declarations))
   }
@@ -49,17 +50,6 @@ export function applyPlan(
     note({ kind: 'regrouped', from, ...(to !== undefined && { to }) }, machine)
   }
   return begun
-}
-
-function giveName(
-  writer: SiteWriter,
-  { machine, name, before }: PlannedName,
-  note: (entry: Entry, machine: string) => void,
-): void {
-  writer.setName(machine, name)
-  // So that the status shows the machine also before its first boot.
-  writer.keep(writer.of(machine))
-  note({ kind: 'named', newName: name, ...(before !== undefined && { before }) }, machine)
 }
 
 function restartsOf({ machines }: DecidedGroup): Map<string, RestartCommands> {

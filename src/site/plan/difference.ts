@@ -3,33 +3,25 @@ import { NetimageError } from '../../errors.ts'
 import { shownDigits } from '../images/choose-image.ts'
 import { settingNames } from '../rollout/rollout.ts'
 import { canonicalJson } from './canonical-json.ts'
-import type { PlannedMachine } from './planned.ts'
+import type { PlannedImage, PlannedMachine } from './planned.ts'
 
-/** A plan that somebody has printed, or one of the present. */
-interface Comparable {
+/** A plan that somebody has printed (read-plan.ts), or one of the present. */
+interface Comparable extends Record<'names' | 'ends' | 'moves' | 'declarations', unknown> {
   digest: string
   groups: readonly ComparableGroup[]
-  names: unknown
-  ends: unknown
-  moves: unknown
-  declarations: unknown
 }
 
 interface ComparableGroup {
   name: string
-  image: { id: string }
+  image: Pick<PlannedImage, 'id'>
   machines: readonly ComparableMachine[]
   rollout?: { number: number; state: string }
 }
 
-interface ComparableMachine {
-  machine: string
-  name?: string
-  current?: number
-  lastGood?: number
-  change: PlannedMachine['change']
-  isHeld?: true
-}
+type ComparableMachine = Pick<
+  PlannedMachine,
+  'machine' | 'name' | 'current' | 'lastGood' | 'change' | 'isHeld'
+>
 
 /** The lines that an error has. */
 const mostLines = 20

@@ -221,7 +221,7 @@ export function simulateGroup(names: readonly string[]) {
       return mayRun
     },
     /** What the command does. */
-    reaches({ machine: name, kind }: DueRestart): void {
+    reaches: ({ machine: name, kind }: DueRestart): void => {
       const one = machine(name)
       const { phase, isDeaf, slowTicks = 0 } = one
       if (phase === 'off') return
