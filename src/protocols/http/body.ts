@@ -13,9 +13,14 @@ export type BodyPart = Buffer | Range
 const readLater = promisify(read)
 const readBytes = 1 << 19
 
-/** A new buffer for each piece costs as much processor time as all the rest of a transfer. */
+/**
+ * Buffers of this size: a new one for each piece costs as much processor time as all the rest of a
+ * transfer.
+ */
 const freeBuffers: Buffer[] = []
 const maxFreeBuffers = 16
+/** Smaller ones are made anew. */
+const poolFromBytes = 1 << 16
 
 export function bodyLength(parts: readonly BodyPart[]): number {
   return parts.reduce((sum, part) => sum + partLength(part), 0)
@@ -54,19 +59,16 @@ export async function sendBody(
     for (const part of parts) if (!Buffer.isBuffer(part)) onBytes(partLength(part))
     return
   }
-  const buffer = freeBuffers.pop() ?? Buffer.allocUnsafeSlow(readBytes)
   try {
     for (const part of parts) {
       if (Buffer.isBuffer(part)) await unlessClosed(response, (done) => response.write(part, done))
-      else await sendRange(response, { machine, file, range: part, buffer, onBytes })
+      else await sendRange(response, { machine, file, range: part, onBytes })
     }
     await unlessClosed(response, (done) => response.end(done))
   } catch (error) {
-    // The buffer is not used again: a part of it may still wait to be sent.
     response.destroy()
     throw error
   }
-  if (freeBuffers.length < maxFreeBuffers) freeBuffers.push(buffer)
 }
 
 export interface SentRange {
@@ -74,8 +76,6 @@ export interface SentRange {
   machine: string
   file: SharedFile
   range: Range
-  /** Holds one piece at a time. */
-  buffer: Buffer
   onBytes: (count: number) => void
 }
 
@@ -84,8 +84,9 @@ export type SendRange = (response: ServerResponse, sent: SentRange) => Promise<v
 
 export const copyRange: SendRange = async (
   response,
-  { machine, file, range: { first, last }, buffer, onBytes },
+  { machine, file, range: { first, last }, onBytes },
 ) => {
+  const buffer = takeBuffer(last + 1 - first)
   for (let position = first; position <= last;) {
     const wanted = Math.min(buffer.length, last + 1 - position)
     const { bytesRead } = await readLater(file.fd, buffer, 0, wanted, position)
@@ -98,6 +99,14 @@ export const copyRange: SendRange = async (
     await beginInTurn(machine, () => unlessClosed(response, (done) => response.write(piece, done)))
     onBytes(bytesRead)
   }
+  // After an error it is not used again: a part of it may still wait to be sent.
+  if (buffer.length === readBytes && freeBuffers.length < maxFreeBuffers) freeBuffers.push(buffer)
+}
+
+/** Holds one piece of a range at a time. */
+function takeBuffer(rangeBytes: number): Buffer {
+  if (rangeBytes < poolFromBytes) return Buffer.allocUnsafeSlow(rangeBytes)
+  return freeBuffers.pop() ?? Buffer.allocUnsafeSlow(readBytes)
 }
 
 /**
