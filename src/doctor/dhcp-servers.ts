@@ -7,6 +7,7 @@ import { collectOffers, givesAddress, type Offer } from '../protocols/dhcp/other
 import { anyAddress } from '../protocols/dhcp/packet.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
 import type { DoctorFinding } from './finding.ts'
+import { addressesOf, isLoopback } from './name-addresses.ts'
 
 interface Kind {
   name: string
@@ -44,7 +45,8 @@ export async function examineDhcpServers(
   if (mac === undefined) return [cannotTell(name, 'its cable is not connected', dhcp)]
   try {
     const offers = await collectOffers(name, mac, kinds.map(optionsOf), signal)
-    return judge(dhcp, { name, address }, serversIn(offers))
+    const servers = serversIn(offers)
+    return judge(dhcp, { name, address }, servers, await namesOf(address, servers))
   } catch (error) {
     if (!(error instanceof NetimageError) || signal.aborted) throw error
     return [cannotTell(name, error.message, dhcp)]
@@ -109,15 +111,28 @@ function bootIn({ server, packet }: Offer): Boot | undefined {
   return { from: next ?? named, file, hasPxeOptions }
 }
 
-/** @param place of our own server, which is `address` */
+/** Option 66 may be a host name. @returns the names and addresses in the offers that mean `address` */
+async function namesOf(address: string, servers: readonly FoundServer[]): Promise<Set<string>> {
+  const names = servers.flatMap(({ boot }) => [...boot.values()].map(({ from }) => from ?? address))
+  const own = new Set([address])
+  for (const name of new Set(names)) {
+    const addresses = await addressesOf(name)
+    const isOwnName = addresses.length > 0 && addresses.every(isLoopback)
+    if (isOwnName || addresses.includes(address)) own.add(name)
+  }
+  return own
+}
+
+/** @param own the names and addresses of our own server, which is `address` */
 function judge(
   dhcp: DhcpMode,
   { name, address }: Pick<ServedInterface, 'name' | 'address'>,
   servers: readonly FoundServer[],
+  own: ReadonlySet<string>,
 ): DoctorFinding[] {
   const giving = servers.filter(({ givesAddresses }) => givesAddresses)
   const isOurs = (server: FoundServer) =>
-    [...server.boot.values()].every(({ from }) => (from ?? server.address) === address)
+    [...server.boot.values()].every(({ from }) => own.has(from ?? server.address))
   const isToldOurs = servers.some((server) => server.boot.size > 0 && isOurs(server))
   const findings = servers.map((server) => {
     // With --dhcp off, one of the servers must tell machines to boot from here.

@@ -1,5 +1,4 @@
 /** Whether machines look for their root on this server: the image has the server's address. */
-import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 
 import { NetimageError } from '../errors.ts'
@@ -8,6 +7,7 @@ import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { ownAddresses, type ServedInterface } from '../protocols/interfaces.ts'
 import { mustBeServable } from '../site/images/servable.ts'
 import { findingOf, type DoctorFinding } from './finding.ts'
+import { addressesOf, isLoopback } from './name-addresses.ts'
 
 export interface RootSettings {
   /** The path of the image, for messages. */
@@ -37,7 +37,6 @@ export async function examineRoot(
   if (isIP(server) === 0 && !asksNames) return versions
   const addresses = await addressesOf(server)
   if (addresses.includes(address)) return versions
-  // Many systems give their own name an address such as 127.0.1.1, which no other machine sees.
   const seen = isIP(server) === 0 ? addresses.filter((each) => !isLoopback(each)) : addresses
   if (seen.length === 0) {
     const why =
@@ -74,17 +73,5 @@ function examineVersion(options: SettledOptions, image: string): DoctorFinding[]
   } catch (error) {
     if (error instanceof NetimageError) return [findingOf('nfs-version', error)]
     throw error
-  }
-}
-
-const isLoopback = (address: string) => address.startsWith('127.') || address === '::1'
-
-/** @returns none if the name cannot be resolved here */
-async function addressesOf(server: string): Promise<string[]> {
-  if (isIP(server) !== 0) return [server]
-  try {
-    return (await lookup(server, { all: true, family: 4 })).map(({ address }) => address)
-  } catch {
-    return []
   }
 }

@@ -11,7 +11,6 @@ const [routerMac, otherMac] = ['02:00:00:00:00:01', '02:00:00:00:00:02']
 
 const givesBoot = `port=0
 dhcp-range=10.66.0.50,10.66.0.59
-no-ping
 dhcp-match=set:uefi,option:client-arch,7
 dhcp-match=set:uefi,option:client-arch,11
 dhcp-boot=tag:!uefi,bios.0,boot,10.66.0.9
@@ -69,6 +68,20 @@ test('other DHCP servers are told with what they tell each kind of firmware', as
     ['note'],
   )
   await told.kill()
+  // The name of this machine, as machines are told it: here it means the loopback.
+  const named = 'dhcp-option=66,localhost\ndhcp-option=67,own.efi'
+  const byName = await startDnsmasq(router, givesBoot.replace(/^dhcp-boot[^]*/m, `${named}\n`))
+  const offByName = await runDoctor(network, [...state, '--dhcp', 'off'])
+  assert.deepEqual(
+    offByName.of('dhcp-server').map(({ level, message }) => [level, message]),
+    [
+      [
+        'note',
+        `the DHCP server 10.66.0.2 on ${bridge} gives addresses, and tells machines to boot "own.efi" from localhost (BIOS, UEFI on x64, UEFI on arm64)`,
+      ],
+    ],
+  )
+  await byName.kill()
   const nobody = await runDoctor(network, state)
   assert.equal(nobody.of('no-dhcp-server').length, 1)
 })

@@ -207,7 +207,11 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     const router = await network.addHost('02:00:00:00:00:01')
     await router.run(['ip', 'address', 'add', '10.66.0.2/24', 'dev', 'eth0'])
     const leases = 'dhcp-leasefile=/run/router.leases'
-    const dnsmasq = await startDnsmasq(router, dnsmasqConfiguration({ bridge: 'eth0' }, [leases]))
+    const configuration = dnsmasqConfiguration({ bridge: 'eth0' }, [leases])
+    // By default, dnsmasq waits three seconds for an answer to its ping before it offers an address.
+    const pinging = configuration.replace(/^no-ping$/m, '')
+    assert.notEqual(pinging, configuration)
+    const dnsmasq = await startDnsmasq(router, pinging)
     const refusing = launchOwnDhcp(network, { mode: 'full', force: false })
     const { text } = await refusing.waitFor(/^(failed|ready)/)
     assert.equal(text, 'failed: another DHCP server, 10.66.0.2, gives addresses on enx001122334455')

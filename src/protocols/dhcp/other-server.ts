@@ -25,10 +25,29 @@ export function givesAddress({ packet }: Offer): boolean {
 }
 
 const tries = 3
-const waitMs = 1000
+/**
+ * Servers look whether an address is in use before they offer it: dnsmasq waits 3 s for an answer to its
+ * ping, and hears nothing else meanwhile.
+ */
+const listenedSeconds = 5
+
+/** @returns what `found` resolves to, or undefined if all seconds have passed */
+async function askAndListen<T>(
+  ask: () => void,
+  found: Promise<T> | undefined,
+  signal: AbortSignal | undefined,
+): Promise<T | undefined> {
+  for (let second = 0; second < listenedSeconds; second++) {
+    if (second < tries) ask()
+    const passed = sleep(1000, undefined, signal && { signal })
+    const result = await (found ? Promise.race([found, passed]) : passed)
+    if (result !== undefined) return result
+  }
+  return undefined
+}
 
 /**
- * Sends DISCOVER as a machine does, but never REQUEST.
+ * Sends DISCOVER as a machine does, but never REQUEST, and listens for five seconds.
  *
  * @param mac the hardware address of the interface: a server with an allow list may know it, and no
  *   server keeps an address for a machine that does not exist
@@ -43,22 +62,11 @@ export async function findOtherServer(
   await using search = await openSearch(device, mac, (offer) => {
     if (givesAddress(offer)) found.resolve(offer.server)
   })
-  for (let count = 0; count < tries; count++) {
-    search.discover(new Map())
-    const server = await Promise.race([
-      found.promise,
-      sleep(waitMs, undefined, signal && { signal }),
-    ])
-    if (server !== undefined) return server
-  }
-  return undefined
+  return await askAndListen(() => search.discover(new Map()), found.promise, signal)
 }
 
-/** Servers may need a moment: some first look whether the address is in use. */
-const collectedTries = 2
-
 /**
- * Collects all offers of about two seconds, as `findOtherServer` does.
+ * Collects all offers of five seconds, as `findOtherServer` does.
  *
  * @param asks the options of each kind of machine that is asked for
  * @returns for each of `asks`, the last offer of each server
@@ -76,13 +84,13 @@ export async function collectOffers(
     const key = `${offer.server} ${givesAddress(offer)}`
     asked.get(offer.packet.transaction)?.set(key, offer)
   })
-  for (let count = 0; count < collectedTries; count++) {
+  const ask = () => {
     for (const [index, options] of asks.entries()) {
       const kept = offers[index]
       if (kept) asked.set(search.discover(options), kept)
     }
-    await sleep(waitMs, undefined, signal && { signal })
   }
+  await askAndListen(ask, undefined, signal)
   return offers.map((each) => [...each.values()])
 }
 
