@@ -4,5 +4,6 @@
 NAPI_MODULE_INIT() {
   define_ports(env, exports);
   define_files(env, exports);
+  define_decoders(env, exports);
   return exports;
 }

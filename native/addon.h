@@ -3,3 +3,4 @@
 
 void define_ports(napi_env env, napi_value exports);
 void define_files(napi_env env, napi_value exports);
+void define_decoders(napi_env env, napi_value exports);

@@ -12,6 +12,7 @@ import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node
 import { errnoOf, messageOf, NetimageError, type ErrorDetails } from '../errors.ts'
 import { createByteReader, type Chunks } from './byte-reader.ts'
 import type { Compression, HoldMemory } from './compression.ts'
+import type { NativeDecoder, OpenDecoder } from './native-decoder.ts'
 import { xzStream } from './xz-stream.ts'
 import { zstdFrames } from './zstd-frames.ts'
 
@@ -19,22 +20,27 @@ const chunkSize = 256 * 1024
 /** xz pads streams with multiples of four bytes: section 2.2 of the format. */
 const padding = Buffer.alloc(4)
 
+/**
+ * @param open opens decoders that block this thread while they work. Then each chunk of the output is valid
+ *   only until the next one is asked for
+ */
 export function decompress(
   input: Chunks,
   compression: Compression,
   hold: HoldMemory = () => undefined,
+  open: OpenDecoder = () => undefined,
 ): Chunks {
   switch (compression) {
     case 'none':
       return input
     case 'zstd':
-      return zstd(input, hold)
+      return zstd(input, hold, open('zstd'))
     case 'br':
       return through(input, createBrotliDecompress({ chunkSize }), 'br')
     case 'gzip':
       return through(input, createGunzip({ chunkSize }), 'gzip')
     case 'xz':
-      return xz(input, hold)
+      return xz(input, hold, open('xz'))
     case 'bzip2':
       return program(input, 'bzip2', ['-dc'])
   }
@@ -92,19 +98,50 @@ function asBuffer(chunk: unknown): Buffer {
   throw new NetimageError('internal', `a decoder gave ${typeof chunk} instead of bytes`)
 }
 
-async function* zstd(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
+async function* decoded(
+  input: Chunks,
+  decoder: NativeDecoder,
+  name: string,
+): AsyncGenerator<Buffer> {
+  try {
+    for await (const part of input) yield* decoder.decode(part)
+    yield* decoder.end()
+  } catch (error) {
+    throw broken(name, error)
+  }
+}
+
+async function* zstd(
+  input: Chunks,
+  hold: HoldMemory,
+  decoder: NativeDecoder | undefined,
+): AsyncGenerator<Buffer> {
   const reader = createByteReader(input, { left: Infinity }, brokenStream('zstd'))
   try {
     for await (const frame of zstdFrames(reader, hold)) {
-      yield* through(batched(frame), createZstdDecompress({ chunkSize }), 'zstd')
+      if (decoder) yield* decoded(frame, decoder, 'zstd')
+      else yield* through(batched(frame), createZstdDecompress({ chunkSize }), 'zstd')
     }
   } finally {
+    decoder?.close()
     await reader.close()
   }
 }
 
-async function* xz(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
+async function* xz(
+  input: Chunks,
+  hold: HoldMemory,
+  decoder: NativeDecoder | undefined,
+): AsyncGenerator<Buffer> {
   const checked = xzStreams(input, hold)
+  if (decoder) {
+    try {
+      yield* decoded(checked, decoder, 'xz')
+    } finally {
+      decoder.close()
+    }
+    return
+  }
   const lzma = await import('@napi-rs/lzma/xz').catch(() => undefined)
   if (!lzma) {
     // No prebuilt decoder for this platform.

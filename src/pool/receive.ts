@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { NetimageError, type ErrorDetails } from '../errors.ts'
 import { decompress } from '../nix/decompress.ts'
 import { formatHash, type Hash } from '../nix/hash.ts'
+import { nativeDecoders } from '../nix/native-decoder.ts'
 import { readChunks, type NarFile, type NarSource } from '../nix/nar-source.ts'
 import { dumpNar } from '../nix/nar/dump.ts'
 import { createNarParser } from '../nix/nar/parse.ts'
@@ -14,6 +15,8 @@ import { restoreTo } from '../nix/nar/restore.ts'
 import type { TreeSecret } from '../secrets.ts'
 import type { MemoryClaim } from './decoder-memory.ts'
 import { searchNar } from './search-nar.ts'
+
+const openDecoder = nativeDecoders()
 
 /** The facts that a store promised about a NAR. */
 export interface NarExpectation {
@@ -141,7 +144,7 @@ async function* narChunks(
     }
   }
 
-  yield* decompress(observed(), compression, (bytes) => memory.hold(bytes))
+  yield* decompress(observed(), compression, (bytes) => memory.hold(bytes), openDecoder)
   if (fileSize !== undefined && size !== fileSize) {
     const why = `its ${compression} file has ${size} bytes, but the store promised ${fileSize}`
     const details = { field: 'FileSize', expected: fileSize, actual: size }

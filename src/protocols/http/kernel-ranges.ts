@@ -7,7 +7,7 @@ import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 
-import { builtAddon, hasFunctions, loadAddon } from '../addon.ts'
+import { builtAddon, hasFunctions, loadAddon } from '../../addon.ts'
 import { inTurn } from '../turns.ts'
 import type { SendRange, SentRange } from './body.ts'
 

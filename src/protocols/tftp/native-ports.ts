@@ -4,7 +4,7 @@
  */
 import { getSystemErrorMessage } from 'node:util'
 
-import { builtAddon, hasFunctions, loadAddon } from '../addon.ts'
+import { builtAddon, hasFunctions, loadAddon } from '../../addon.ts'
 import { belongsToAnother, isRefused, type OpenPort } from './ports.ts'
 
 /** The functions of `native/ports.c`, which describes them. */

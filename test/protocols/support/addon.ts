@@ -1,4 +1,4 @@
-// The addon of the TFTP server, built from its source.
+// The addon, built from its source.
 
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 
 /** For a package, and for a source tree in which scripts/build-native.sh was called. */
 export const builtAddon = fileURLToPath(
-  new URL(`../../native/${process.platform}-${process.arch}.node`, import.meta.url),
+  new URL(`../native/${process.platform}-${process.arch}.node`, import.meta.url),
 )
 
 /** @returns undefined if there is no addon for this computer, or if it does not fit to the C library */
