@@ -108,6 +108,10 @@ let
 
   registration = import ./registration.nix { inherit config lib pkgs; };
   bless = import ./bless.nix { inherit config lib pkgs; };
+  restart = import ./restart.nix {
+    inherit lib pkgs;
+    systemd = config.systemd.package;
+  } cfg.site.rebootWindows;
 
   # The options of docs/options.md, without those that are not set.
   settings = lib.filterAttrs (_: value: value != null) {
@@ -315,6 +319,35 @@ in
       '';
     };
 
+    site.rebootWhenAsked = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether the machine restarts itself when a roll-out of its site has an image for it, and a slot.
+        `netimage serve` must serve its root.
+      '';
+    };
+
+    site.rebootWindows = mkOption {
+      type =
+        let
+          day = "(Mon|Tue|Wed|Thu|Fri|Sat|Sun)";
+          days = "${day}((,|[.][.])${day})*";
+          time = "([01][0-9]|2[0-3]):[0-5][0-9]";
+        in
+        types.listOf (types.strMatching "(${days} )?${time}-${time}");
+      default = [ ];
+      example = [
+        "02:00-05:00"
+        "Sat,Sun 10:00-12:00"
+        "Mon..Fri 22:00-04:00"
+      ];
+      description = ''
+        When the machine may restart itself, in its own local time. A window that ends before it begins
+        lasts until the next day. With an empty list, the machine may restart at any time.
+      '';
+    };
+
     silence = mkOption {
       type = types.listOf types.str;
       default = [ ];
@@ -494,6 +527,11 @@ in
       systemd.services.netimage-not-good = bless.notGood;
       systemd.targets.boot-complete = bless.target;
     }
+
+    (mkIf cfg.site.rebootWhenAsked {
+      systemd.services.netimage-restart = restart.service;
+      systemd.timers.netimage-restart = restart.timer;
+    })
 
     # Like the unit of nixpkgs's images, but with another name, because virtual machines already
     # have a unit with nixpkgs's name.

@@ -22,8 +22,11 @@ let
       '' { inherit bash text; };
   };
 
-  lib.makeBinPath =
-    packages: builtins.concatStringsSep ":" (map (package: "${package}/bin") packages);
+  lib = {
+    inherit (builtins) concatStringsSep;
+    makeBinPath =
+      packages: builtins.concatStringsSep ":" (map (package: "${package}/bin") packages);
+  };
 
   config = {
     nix.package.out = nix;
@@ -34,6 +37,10 @@ let
 
   registration = import ../../nix/registration.nix { inherit config lib pkgs; };
   bless = import ../../nix/bless.nix { inherit config lib pkgs; };
+  restart = import ../../nix/restart.nix {
+    inherit lib pkgs;
+    systemd = config.systemd.package;
+  } [ ];
 
   lines = name: value: "${name}=${if builtins.isList value then toString value else value}\n";
   section =
@@ -67,8 +74,10 @@ in
     mkdir -p $out/system
     printf %s "$good" > $out/system/netimage-bless.service
     printf %s "$notGood" > $out/system/netimage-not-good.service
+    printf %s "$restart" > $out/system/netimage-restart.service
   '' {
     good = unit bless.good;
     notGood = unit bless.notGood;
+    restart = unit restart.service;
   };
 }

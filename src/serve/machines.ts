@@ -22,6 +22,7 @@ import { UnfinishedOpening, type MachineLayer } from '../roots/machine-layer.ts'
 import { UnfinishedBinding } from '../roots/unfinished-binding.ts'
 import { UnreadyLayer } from '../roots/unready-layer.ts'
 import { publishDirectory, requestName } from '../site/publish/request.ts'
+import { readyName, restartDirectory } from '../site/rollout/readiness-files.ts'
 import { createBootLayers, type Boots } from './boot-layers.ts'
 import { failedNote, goodNote, noteAt } from './boot-notes.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
@@ -228,7 +229,12 @@ export function createMachines(settings: MachinesSettings): Machines {
         hold: (until) => holdWork(name, until),
         ...{ image: system.image, keptImages: system.keptImages, index },
         // A request of an earlier boot must not change what a person has chosen since.
-        bootFiles: [noteAt(goodNote), noteAt(failedNote), [...publishDirectory, requestName]],
+        bootFiles: [
+          noteAt(goodNote),
+          noteAt(failedNote),
+          [...publishDirectory, requestName],
+          [...restartDirectory, readyName],
+        ],
         siteFiles: () => settings.siteFilesOf(name),
         // The server may have ended after the attempt began, and before the reset.
         ...(ephemeral && { reset: unreset.has(name) ? 'now' : 'at-another-boot' }),

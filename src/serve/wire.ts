@@ -10,6 +10,7 @@ import { createOnInterface, type Hears } from '../protocols/on-interface.ts'
 import type { Sign } from '../site/life/attempts.ts'
 import { toldBy } from '../site/log/entry.ts'
 import { openSite, type Site } from '../site/site.ts'
+import { answerReadiness } from './answer-readiness.ts'
 import { attend } from './attend.ts'
 import { watchDeclarations, type Declared } from './declared.ts'
 import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
@@ -151,6 +152,8 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   const roots: RootWatch = watchRoots({ machines, onSign, report })
   const publishing = startPublishing({ state, site, systems, machines, owns, ephemeral, onError })
   unfinished.defer(() => publishing.close())
+  const readiness = answerReadiness({ site, machines, onError })
+  unfinished.defer(() => readiness.close())
   const defaultSystems = images.map(({ open }) => open)
   const closingUnused = setInterval(() => {
     machines.closeUnused(performance.now() - unusedMs)
@@ -183,6 +186,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
         operations[seen.procedure] = (operations[seen.procedure] ?? 0) + 1
         roots.observe(seen)
         publishing.observe(seen)
+        readiness.observe(seen)
       },
     },
   }

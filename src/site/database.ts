@@ -284,6 +284,7 @@ function explainedReader(file: string, now: () => SiteReader): SiteReader {
     hostKeyOf: (machine) => read((reader) => reader.hostKeyOf(machine)),
     uptime: () => read((reader) => reader.uptime()),
     rollouts: () => read((reader) => reader.rollouts()),
+    restartRequestOf: (machine) => read((reader) => reader.restartRequestOf(machine)),
     rolloutFingerprint: () => read((reader) => reader.rolloutFingerprint()),
   }
 }

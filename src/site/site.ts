@@ -46,6 +46,8 @@ import {
 import { isBack } from './life/states.ts'
 import { givenOf, toldBy, type Entry, type OfMachine, type Who } from './log/entry.ts'
 import { newestOf } from './rollout/statements.ts'
+import { mayRestart } from './rollout/rollouts.ts'
+import { lastBooted } from './rollout/stand.ts'
 import { BrokenRow } from './rows.ts'
 import type { SiteWriter } from './statements.ts'
 import { createWaitingSigns } from './waiting-signs.ts'
@@ -90,6 +92,10 @@ export interface Site {
   lifeOf(machine: string): Life
   /** The name that a person gave the machine. @throws `NetimageError` */
   nameOf(machine: string): string | undefined
+  /** A machine that restarts itself says whether it would do so now. @throws `NetimageError` */
+  setReadiness(machine: string, isReady: boolean, at: number): Promise<void>
+  /** Whether a roll-out has told the machine that it may restart itself now. @throws `NetimageError` */
+  mayRestart(machine: string, at: number): boolean
   /** What the file of the site said of machines when it was applied last. @throws `NetimageError` */
   declarations(): Declarations
   /**
@@ -407,6 +413,20 @@ export function openSite(settings: SiteSettings): Site {
     lifeOf: database.read.lifeOf,
     hostKeyOf: database.read.hostKeyOf,
     nameOf: (machine) => database.read.names().get(machine),
+    async setReadiness(machine, isReady, at) {
+      clock(at)
+      await changeOne(machine, (writer) => {
+        const attempt = lastBooted(writer.of(machine))?.number ?? 0
+        writer.rollouts.setReadiness(machine, { isReady, uptime, attempt })
+      })
+    },
+    mayRestart(machine, at) {
+      clock(at)
+      const { read } = database
+      // All roll-outs are read only if one has asked this machine.
+      if (read.restartRequestOf(machine)?.kind !== 'itself') return false
+      return mayRestart({ of: read.lifeOf }, read.rollouts(), machine, now())
+    },
     declarations: database.read.declarations,
     groupThatRefuses(machine) {
       const rollouts = database.read.rollouts()

@@ -14,7 +14,9 @@ import {
   rolloutWriter,
   type RolloutWriter,
   type SiteRollouts,
+  requestReader,
 } from './rollout/statements.ts'
+import type { RestartRequest } from './rollout/rollout.ts'
 import { BrokenRow, readAttempt, readGeneration, readMachine } from './rows.ts'
 
 type Wanted = (machine: string) => boolean
@@ -43,6 +45,8 @@ export interface SiteReader {
   hostKeyOf: (machine: string) => HostKey | undefined
   uptime: () => number
   rollouts: () => SiteRollouts
+  /** When the machine was last asked to restart. Undefined also if this row is broken. */
+  restartRequestOf: (machine: string) => RestartRequest | undefined
   /** Another text than before, if a roll-out has changed in more than its machines. */
   rolloutFingerprint: () => string
 }
@@ -132,6 +136,7 @@ export function readerOf(database: DatabaseSync, file: string): SiteReader {
     hostKeyOf: hostKeyReader(database, file),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
     rollouts: () => atOneMoment(rollouts),
+    restartRequestOf: requestReader(database, file),
     rolloutFingerprint: rolloutFingerprinter(database),
   }
 }

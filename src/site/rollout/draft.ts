@@ -2,6 +2,7 @@
 import type { Life, Now } from '../life/life.ts'
 import {
   tell,
+  type Readiness,
   type RestartRequest,
   type Rollout,
   type RolloutMachine,
@@ -17,6 +18,8 @@ export interface Machines {
   leftOut: (machine: string) => Seen['leftOut']
   /** When the machine was last asked to restart, by any roll-out. */
   requestOf: (machine: string) => RestartRequest | undefined
+  /** What a machine that restarts itself last said. */
+  readinessOf: (machine: string) => Readiness | undefined
 }
 
 /** A step changes at most so many lives, so that the server does nothing else only for a moment. */
@@ -52,6 +55,7 @@ export function seen(draft: Draft, machine: string): Seen {
     life: lives.get(machine) ?? machines.lifeOf(machine),
     leftOut: machines.leftOut(machine),
     request: draft.requests.get(machine) ?? requestBy(rollout, machines.requestOf(machine)),
+    readiness: machines.readinessOf(machine),
     health: rollout.health,
     uptime: now.uptime,
   }

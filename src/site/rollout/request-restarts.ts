@@ -18,10 +18,16 @@ export function requestRestarts(draft: Draft): void {
     const kind = restartNow(draft, machine)
     if (!kind || busy.has(machine)) continue
     draft.requests.set(machine, newRequest(draft, machine, kind))
-    say(draft, kind === 'reboot' ? 'asks it to restart' : 'switches its power', machine)
+    say(draft, says[kind], machine)
     busy.add(machine)
   }
 }
+
+const says = {
+  reboot: 'asks it to restart',
+  itself: 'lets it restart itself',
+  power: 'switches its power',
+} as const satisfies Record<Restart, string>
 
 /** With what the roll-out asks the machine to restart now, if there is a slot for it. In a pause, none is asked. */
 export function restartNow(draft: Draft, machine: string): Restart | undefined {
@@ -37,11 +43,14 @@ function mayGoOn({ state }: Rollout): boolean {
 function newRequest(draft: Draft, machine: string, kind: Restart): RestartRequest {
   const { number, group } = draft.rollout
   const last = unanswered(seen(draft, machine))
+  const { uptime } = draft.now
+  // The machine asks until it has its answer, so there is nothing that could be cut off.
+  const command = kind === 'itself' ? 'ended' : 'due'
   return {
-    ...{ rollout: number, group, kind, uptime: draft.now.uptime, command: 'due' },
+    ...{ rollout: number, group, kind, uptime, command },
     attempt: lastBooted(seen(draft, machine).life)?.number ?? 0,
     times: (last?.times ?? 0) + 1,
-    ...(last && { before: last }),
+    ...(last && command === 'due' && { before: last }),
   }
 }
 

@@ -24,7 +24,17 @@ export interface RestartCommands {
   power?: readonly string[]
 }
 
-export type Restart = keyof RestartCommands
+/** `itself`: the machine asks whether it may restart, and does so if it is told that it may. */
+export type Restart = keyof RestartCommands | 'itself'
+
+/** What a machine that restarts itself last said. */
+export interface Readiness {
+  /** Whether its time windows let it restart now. */
+  isReady: boolean
+  uptime: number
+  /** The last attempt in which it had booted then. In another one it may not restart itself any more. */
+  attempt: number
+}
 
 export interface Wave {
   machines: readonly string[]
@@ -129,7 +139,7 @@ export interface RestartRequest {
   /**
    * - `due`: its command has not begun
    * - `begun`: its command runs
-   * - `ended`: its command has ended, in whatever way
+   * - `ended`: its command has ended, in whatever way, or the machine restarts itself
    * - `cut off`: the server ended while its command ran, so this time is not counted in `times`
    */
   command: 'due' | 'begun' | 'ended' | 'cut off'

@@ -15,7 +15,7 @@ import {
   type RolloutTold,
 } from './rollout.ts'
 import { isNot, type NotNow } from './pause-resume.ts'
-import { standOf, type Seen } from './stand.ts'
+import { mayRestartItself, standOf, type Seen } from './stand.ts'
 import type { Stand } from './stands.ts'
 import type { RolloutWriter, SiteRollouts } from './statements.ts'
 import { step, takenBack } from './step.ts'
@@ -106,6 +106,7 @@ export function stepRollouts(
     const restarts = [...requests].flatMap(([machine, request]) => {
       site.rollouts.setRequest(machine, request)
       const { kind } = request
+      if (kind === 'itself') return []
       const command = rollout.machines[machine]?.restart?.[kind]
       return command ? [{ rollout, machine, kind, command }] : []
     })
@@ -170,10 +171,26 @@ export function isStillWanted(
   return restartNow(draftOf(rollout, machines, now), machine) === kind
 }
 
+/** Whether a machine that asks may restart itself now. */
+export function mayRestart(
+  reader: Pick<SiteWriter, 'of'>,
+  read: SiteRollouts,
+  machine: string,
+  now: Now,
+): boolean {
+  const request = read.requests.get(machine)
+  const rollout = read.newest.find(({ number }) => number === request?.rollout)
+  if (!request || !rollout) return false
+  const machines = machinesOf(reader, read, rollout)
+  const has = mayRestartItself(seen(draftOf(rollout, machines, now), machine))
+  const rollouts = { read: () => read }
+  return has && isStillWanted({ of: reader.of, rollouts }, machine, request, now)
+}
+
 /** Each life is read once. */
 function machinesOf(
   { of }: Pick<SiteWriter, 'of'>,
-  { holds, groups, requests }: SiteRollouts,
+  { holds, groups, requests, readiness }: SiteRollouts,
   { group }: Rollout,
   onBroken: (error: BrokenRow) => void = () => {},
 ): Machines {
@@ -194,6 +211,7 @@ function machinesOf(
       return read(machine) ? undefined : 'broken'
     },
     requestOf: (machine) => requests.get(machine),
+    readinessOf: (machine) => readiness.get(machine),
   }
 }
 

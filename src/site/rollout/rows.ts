@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 
 import { candidateEntries, count, milliseconds, parse, policyEntries, ports } from '../rows.ts'
-import type { RestartRequest, Rollout, RolloutMachine } from './rollout.ts'
+import type { Readiness, RestartRequest, Rollout, RolloutMachine } from './rollout.ts'
 
 const command = v.pipe(v.array(v.string()), v.minLength(1))
 
@@ -47,7 +47,7 @@ const machineSchema = v.object({
 const requestEntries = {
   rollout: count,
   group: v.string(),
-  kind: v.picklist(['reboot', 'power']),
+  kind: v.picklist(['reboot', 'power', 'itself']),
   attempt: count,
   uptime: milliseconds,
   times: count,
@@ -59,10 +59,13 @@ const requestSchema = v.object({
   before: v.exactOptional(v.object(requestEntries)),
 })
 
+const readinessSchema = v.object({ isReady: v.boolean(), uptime: milliseconds, attempt: count })
+
 /** A roll-out without its machines, which have rows of their own. */
 export type RolloutRow = Omit<Rollout, 'machines'>
 
 /** @throws an error of JSON or of the schema */
 export const readRollout = (text: unknown): RolloutRow => parse(rolloutSchema, text)
 export const readRolloutMachine = (text: unknown): RolloutMachine => parse(machineSchema, text)
+export const readReadiness = (text: unknown): Readiness => parse(readinessSchema, text)
 export const readRequest = (text: unknown): RestartRequest => parse(requestSchema, text)

@@ -1,7 +1,14 @@
 /** How a machine stands in a roll-out, read from its life. */
 import { generationOf, hasBooted, lastAttempt, type Attempt, type Life } from '../life/life.ts'
 import { hasTried, triesOf } from '../life/take-back.ts'
-import type { Given, Health, Restart, RestartRequest, RolloutMachine } from './rollout.ts'
+import type {
+  Given,
+  Health,
+  Readiness,
+  Restart,
+  RestartRequest,
+  RolloutMachine,
+} from './rollout.ts'
 import type { Stand } from './stands.ts'
 
 /** A machine of a roll-out, as it is now. */
@@ -12,6 +19,8 @@ export interface Seen {
   leftOut: 'held' | 'moved' | 'broken' | undefined
   /** When it was last asked to restart. */
   request: RestartRequest | undefined
+  /** Only of a machine that restarts itself. */
+  readiness: Readiness | undefined
   health: Health
   /** The time in which servers ran. Milliseconds. */
   uptime: number
@@ -42,8 +51,34 @@ export function standOf(seen: Seen): Stand {
   if (triesOf(life, generation.number, given.after).at(-1)?.outcome === 'failed') return 'lost'
   const request = unanswered(seen)
   if (request && isOpen(request, seen)) return 'asked'
+  return isAway(seen, given) || waitsForItsTime(seen, given) ? 'waiting' : 'assigned'
+}
+
+/** It has not been seen since it was given the image, or was last asked to restart. */
+function isAway(seen: Seen, given: Given): boolean {
+  const request = unanswered(seen)
   const since = request ? request.uptime + unseenMs : given.from - unseenMs
-  return (life.lastSign ?? -Infinity) < since ? 'waiting' : 'assigned'
+  return (seen.life.lastSign ?? -Infinity) < since
+}
+
+/** It restarts itself, but its time windows do not let it do so now. */
+function waitsForItsTime(seen: Seen, { generation }: Given): boolean {
+  const { member, life, readiness } = seen
+  if (member.restart?.reboot || !bootsOther(life, generation)) return false
+  return readiness !== undefined && isOfThisBoot(readiness, life) && !isReady(seen)
+}
+
+function isOfThisBoot({ attempt }: Readiness, life: Life): boolean {
+  return attempt === lastBooted(life)?.number
+}
+
+/** A machine says every two minutes that it is ready. */
+const readyMs = 5 * 60_000
+
+/** Whether the machine would restart itself now. */
+export function isReady({ readiness, life, uptime }: Seen): boolean {
+  if (!readiness?.isReady || !isOfThisBoot(readiness, life)) return false
+  return uptime - readiness.uptime < readyMs
 }
 
 /** A verdict says nothing of a machine that has not booted what it was given. */
@@ -74,16 +109,17 @@ export function wantsRestart(seen: Seen): Restart | undefined {
   const mayCutPower = restart.power !== undefined && !wasCut
   switch (standOf(seen)) {
     case 'assigned':
-      if (!restart.reboot || !bootsOther(life, given.generation)) return undefined
-      return (request?.times ?? 0) < health.tries ? 'reboot' : undefined
+      if (!bootsOther(life, given.generation)) return undefined
+      return (request?.times ?? 0) < health.tries ? restartOf(seen) : undefined
     case 'lost':
       return mayCutPower ? 'power' : undefined
     case 'waiting':
       // It has gone down, and has not come back.
-      return request && mayCutPower ? 'power' : undefined
+      return request && mayCutPower && isAway(seen, given) ? 'power' : undefined
     case 'bad': {
       if (!isInBad(life, given)) return undefined
-      if ((request?.times ?? 0) === 0 && restart.reboot) return 'reboot'
+      const way = (request?.times ?? 0) === 0 ? restartOf(seen) : undefined
+      if (way) return way
       // A machine that told its boot id has come up too late, and runs.
       const hangs = lastAttempt(life)?.bootId === undefined
       return hangs && mayCutPower ? 'power' : undefined
@@ -91,6 +127,18 @@ export function wantsRestart(seen: Seen): Restart | undefined {
     default:
       return undefined
   }
+}
+
+/** How a machine that runs is restarted. A command of a person does not wait for the windows of the machine. */
+function restartOf(seen: Seen): 'reboot' | 'itself' | undefined {
+  if (seen.member.restart?.reboot) return 'reboot'
+  return isReady(seen) ? 'itself' : undefined
+}
+
+/** Whether the roll-out has told the machine to restart itself, and the machine has its slot. */
+export function mayRestartItself(seen: Seen): boolean {
+  const request = unanswered(seen)
+  return request?.kind === 'itself' && isOpen(request, seen)
 }
 
 /** Whether the machine stays in the image that is bad, and no command restarts it any more. */

@@ -3,8 +3,14 @@ import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 
 import { isDatabaseError } from '../../database-error.ts'
 import { messageOf, NetimageError } from '../../errors.ts'
-import { readRequest, readRollout, readRolloutMachine, type RolloutRow } from './rows.ts'
-import type { RestartRequest, Rollout } from './rollout.ts'
+import {
+  readReadiness,
+  readRequest,
+  readRollout,
+  readRolloutMachine,
+  type RolloutRow,
+} from './rows.ts'
+import type { Readiness, RestartRequest, Rollout } from './rollout.ts'
 
 export const rolloutSchema = `
   CREATE TABLE IF NOT EXISTS rollouts (
@@ -30,6 +36,10 @@ export const rolloutSchema = `
   CREATE TABLE IF NOT EXISTS restart_requests (
     machine TEXT PRIMARY KEY,
     request TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS readiness (
+    machine TEXT PRIMARY KEY,
+    readiness TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
 `
 
@@ -71,6 +81,8 @@ export interface SiteRollouts {
   requests: ReadonlyMap<string, RestartRequest>
   /** Broken rows of this. It is then as if nobody had asked the machine. */
   brokenRequests: readonly NetimageError[]
+  /** What machines that restart themselves last said. */
+  readiness: ReadonlyMap<string, Readiness>
 }
 
 export interface RolloutWriter {
@@ -83,6 +95,7 @@ export interface RolloutWriter {
   requestOf(machine: string): RestartRequest | undefined
   /** Replaces when the machine was last asked to restart. Undefined: it was not asked. */
   setRequest(machine: string, request: RestartRequest | undefined): void
+  setReadiness(machine: string, readiness: Readiness): void
   hold(machine: string, hold: Hold): void
   /** @returns false if the machine was not held */
   release(machine: string): boolean
@@ -100,7 +113,7 @@ export function newestOf({ newest, broken }: SiteRollouts, group: string): Rollo
 /** Of a site that nothing was rolled out in. */
 export const noRollouts: SiteRollouts = {
   ...{ newest: [], holds: new Map(), groups: new Map(), broken: [] },
-  ...{ requests: new Map(), brokenRequests: [] },
+  ...{ requests: new Map(), brokenRequests: [], readiness: new Map() },
 }
 
 /** Another text than before, if a roll-out has changed in more than its machines. Costs little. */
@@ -133,6 +146,7 @@ export function rolloutReader(
   const holds = database.prepare('SELECT machine, at, who FROM holds')
   const groups = database.prepare('SELECT machine, name FROM groups')
   const requests = database.prepare('SELECT machine, request FROM restart_requests')
+  const readiness = database.prepare('SELECT machine, readiness FROM readiness')
 
   function readOne(number: number, text: unknown): Rollout {
     const members = machines.all(number).map(({ machine, member }) => {
@@ -155,6 +169,7 @@ export function rolloutReader(
   return () => ({
     ...newest(),
     ...readAllRequests(file, requests.all()),
+    readiness: new Map(readiness.all().flatMap(readinessIn)),
     holds: new Map(
       holds
         .all()
@@ -162,6 +177,15 @@ export function rolloutReader(
     ),
     groups: new Map(groups.all().map((row) => [String(row['machine']), String(row['name'])])),
   })
+}
+
+/** What cannot be read counts as not said: the machine says it again. */
+function readinessIn({ machine, readiness }: Record<string, SQLOutputValue>) {
+  try {
+    return [[String(machine), readReadiness(readiness)] as const]
+  } catch {
+    return []
+  }
 }
 
 function readAllRequests(
@@ -208,6 +232,14 @@ function brokenRequest(file: string, machine: string, cause: unknown): NetimageE
   )
 }
 
+/** @param file the name of the database, for errors */
+export function requestReader(database: DatabaseSync, file: string): RolloutWriter['requestOf'] {
+  const requestOf = database.prepare(
+    'SELECT machine, request FROM restart_requests WHERE machine = ?',
+  )
+  return (machine) => readAllRequests(file, requestOf.all(machine)).requests.get(machine)
+}
+
 export function rolloutWriter(database: DatabaseSync, file: string): RolloutWriter {
   /** Rows that are in the database as they are. A change makes new objects. */
   const stored = new WeakSet<object>()
@@ -222,10 +254,8 @@ export function rolloutWriter(database: DatabaseSync, file: string): RolloutWrit
     ),
   )
   const setRequest = database.prepare('INSERT OR REPLACE INTO restart_requests VALUES (?, ?)')
-  const requestOf = database.prepare(
-    'SELECT machine, request FROM restart_requests WHERE machine = ?',
-  )
   const forgetRequest = database.prepare('DELETE FROM restart_requests WHERE machine = ?')
+  const setReadiness = database.prepare('INSERT OR REPLACE INTO readiness VALUES (?, ?)')
   const hold = database.prepare('INSERT OR REPLACE INTO holds VALUES (?, ?, ?)')
   const release = database.prepare('DELETE FROM holds WHERE machine = ?')
   const clearGroups = database.prepare('DELETE FROM groups')
@@ -242,11 +272,12 @@ export function rolloutWriter(database: DatabaseSync, file: string): RolloutWrit
       }
       for (const statement of forget) statement.run(row.number - keptRollouts)
     },
-    requestOf: (machine) => readAllRequests(file, requestOf.all(machine)).requests.get(machine),
+    requestOf: requestReader(database, file),
     setRequest(machine, request) {
       if (request) setRequest.run(machine, JSON.stringify(request))
       else forgetRequest.run(machine)
     },
+    setReadiness: (machine, readiness) => void setReadiness.run(machine, JSON.stringify(readiness)),
     hold: (machine, { at, by }) => void hold.run(machine, Math.round(at), by),
     release: (machine) => Number(release.run(machine).changes) > 0,
     setGroups(groups) {

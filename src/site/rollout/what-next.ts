@@ -6,7 +6,7 @@ import type { RolloutStatus } from './status.ts'
 
 /** What a person can do so that it goes on. @param names by machine */
 export function whatNext(
-  { group, state, machines, stuck }: RolloutStatus,
+  { group, state, machines, stuck, ready }: RolloutStatus,
   rollout: Rollout,
   names: ReadonlyMap<string, string>,
 ): string[] {
@@ -34,7 +34,9 @@ export function whatNext(
     case 'aborted':
       return ['netimage site apply begins another one']
     default: {
-      const byHand = those('assigned').filter((each) => !rollout.machines[each]?.restart?.reboot)
+      const byHand = those('assigned').filter(
+        (each) => !rollout.machines[each]?.restart?.reboot && !ready.includes(each),
+      )
       return [
         ...stays,
         ...(byHand.length > 0 ? [`restart ${called(byHand)}: nobody else does`] : []),

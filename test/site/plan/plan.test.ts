@@ -50,7 +50,15 @@ function planned(document: object, image = imageOf('b')) {
   const groups = new Map<string, string>()
   const now = (): SiteNow => ({
     ...{ lives: machines.lives, broken: new Map(), names, uptime: machines.now.uptime },
-    rollouts: { ...rollouts, holds, groups, broken: [], requests: new Map(), brokenRequests: [] },
+    rollouts: {
+      ...rollouts,
+      holds,
+      groups,
+      broken: [],
+      requests: new Map(),
+      brokenRequests: [],
+      readiness: new Map(),
+    },
     declarations,
     willKeep: () => () => ({ files: [], more: 0 }),
     async describe(life, number) {

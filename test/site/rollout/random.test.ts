@@ -31,6 +31,7 @@ interface Plan {
     slowTicks: number
     isSlowInDhcp: boolean
     restart?: RestartCommands
+    restartsItself?: 'now' | 'out of its windows'
   }[]
   /** After how many machines a wave ends. */
   ends: number[]
@@ -70,6 +71,7 @@ const plans: fc.Arbitrary<Plan> = fc.record({
         slowTicks: fc.nat({ max: 4 }),
         isSlowInDhcp: fc.boolean(),
         restart: fc.constantFrom(rebooted, withPower),
+        restartsItself: fc.constantFrom('now' as const, 'out of its windows' as const),
       },
       { requiredKeys: ['behaviour', 'isAway', 'slowTicks', 'isSlowInDhcp'] },
     ),
@@ -137,12 +139,13 @@ function wavesOf(names: readonly string[], ends: readonly number[]): string[][] 
 function play({ machines, ends, pauses, ...plan }: Plan) {
   const names = machines.map((_, index) => `pi${index + 1}`)
   const group = simulateGroup(names)
-  machines.forEach(({ behaviour, isAway, slowTicks, isSlowInDhcp }, index) => {
+  machines.forEach(({ behaviour, isAway, slowTicks, isSlowInDhcp, restartsItself }, index) => {
     const one = group.machine(names[index] ?? '')
     one.behaviour = behaviour
     one.slowTicks = slowTicks
     one.isSlowInDhcp = isSlowInDhcp
     if (isAway) one.phase = 'off'
+    if (restartsItself) one.restartsItself = restartsItself
   })
   group.wait(3 * minutes)
   const waves = wavesOf(names, ends).map((all) => ({ machines: all, pause: pauses }))
@@ -200,7 +203,7 @@ test('a random roll-out keeps its promises', () => {
       /** The machines that the last step found left out. */
       let leftOut: string[] = []
 
-      const { getsFile, step, reaches } = group
+      const { getsFile, step, reaches, restartsItself } = group
       const mayResume = () => ['paused', 'halted'].includes(group.rollout.state)
       const isStopped = () => ['halted', 'aborted'].includes(group.rollout.state)
 
@@ -246,16 +249,28 @@ test('a random roll-out keeps its promises', () => {
         reaches(due)
       }
 
+      group.restartsItself = (name) => {
+        assert.ok(!writer.rollouts.read().holds.has(name), `${name} is held`)
+        assert.notEqual(group.rollout.state, 'paused')
+        assert.equal(group.machine(name).restartsItself, 'now')
+        restartsItself(name)
+      }
+
       group.step = () => {
         const stay = leftOut.map((name) => [name, site.of(name)] as const)
         const before = group.rollout
         const busy = busyIn(played)
+        const asked = writer.rollouts.read().requests
         const restarts = step()
         const { rollout } = group
         assert.ok(restarts.length === 0 || before.state !== 'paused' || rollout.state !== 'paused')
-        if (restarts.length > 0) {
-          const others = busy.filter((name) => !restarts.some((each) => each.machine === name))
-          assert.ok(others.length + restarts.length <= maxUnavailable, 'too many machines at once')
+        const restarted = new Set(restarts.map(({ machine }) => machine))
+        for (const [name, request] of writer.rollouts.read().requests) {
+          if (request.kind === 'itself' && request !== asked.get(name)) restarted.add(name)
+        }
+        if (restarted.size > 0) {
+          const others = busy.filter((name) => !restarted.has(name))
+          assert.ok(others.length + restarted.size <= maxUnavailable, 'too many machines at once')
         }
         if (before.state === 'halted' && rollout.state !== 'halted') assertWentBack(before)
         for (let wave = before.wave; wave < rollout.wave; wave++) assertEnded(wave)

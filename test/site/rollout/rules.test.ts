@@ -67,6 +67,73 @@ suite('a roll-out', () => {
     ])
   })
 
+  test('lets machines restart themselves that ask for it, so many at once and only in their windows', () => {
+    const group = simulateGroup(names)
+    for (const name of names) group.machine(name).restartsItself = 'out of its windows'
+    group.wait(1 * minutes)
+    group.begin(settings([['pi1'], names.slice(1)], { maxUnavailable: 2 }))
+    group.wait(30 * minutes)
+    assert.deepEqual([group.stands()['pi1'], group.told], ['waiting', []])
+    group.machine('pi1').restartsItself = 'now'
+    group.wait(5 * minutes)
+    assert.deepEqual(group.told, [
+      'pi1: lets it restart itself',
+      'begins wave 2: 5 machines',
+      'is done, 5 waiting',
+    ])
+    // These wait and have no slot, so the others get one.
+    for (const name of ['pi2', 'pi4', 'pi6']) {
+      group.machine(name).restartsItself = 'now'
+      group.machine(name).slowTicks = 2
+    }
+    group.wait(1 * minutes)
+    const stands = group.stands()
+    assert.deepEqual(
+      names.map((name) => stands[name]),
+      ['good', 'asked', 'waiting', 'asked', 'waiting', 'assigned'],
+    )
+    group.wait(10 * minutes)
+    assert.deepEqual(
+      group.told.slice(3),
+      ['pi2', 'pi4', 'pi6'].map((name) => `${name}: lets it restart itself`),
+    )
+    // Its window has come.
+    group.machine('pi3').restartsItself = 'now'
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi3'], 'good')
+    assert.deepEqual(group.restarts, [])
+  })
+
+  test('lets no machine restart itself in a pause, if it is held, or once its readiness is old', () => {
+    const group = simulateGroup(names)
+    group.machine('pi1').restartsItself = 'now'
+    group.begin(settings([names]))
+    group.keep(pause(group.rollout))
+    group.wait(20 * minutes)
+    assert.equal(group.stands()['pi1'], 'assigned')
+    group.keep(resume(group.rollout, new Map()))
+    group.writer.rollouts.hold('pi1', { at: 0, by: 'a person' })
+    group.wait(20 * minutes)
+    assert.deepEqual(group.told, [])
+    delete group.machine('pi1').restartsItself
+    group.wait(10 * minutes)
+    group.writer.rollouts.release('pi1')
+    group.wait(10 * minutes)
+    assert.deepEqual(group.told, [])
+  })
+
+  test('gives the slot of a machine back that was let restart itself and did not', () => {
+    const group = simulateGroup(names)
+    for (const name of ['pi1', 'pi2']) group.machine(name).restartsItself = 'now'
+    group.restartsItself = (name) => void (name === 'pi2' && group.starts(name))
+    group.begin(settings([names]))
+    group.wait(60 * minutes)
+    assert.deepEqual(group.told, [
+      ...Array.from({ length: 3 }, () => 'pi1: lets it restart itself'),
+      'pi2: lets it restart itself',
+    ])
+  })
+
   test('gives its trials the health of the group, and its machines what they keep', () => {
     const group = simulateGroup(names)
     const health = { deadline: 5 * minutes, tries: 1, settle: 3 * minutes, tcp: [] }

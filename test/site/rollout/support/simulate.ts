@@ -13,8 +13,10 @@ import {
   endCommand,
   recoverCommands,
 } from '../../../../src/site/rollout/restart-commands.ts'
+import { lastBooted } from '../../../../src/site/rollout/stand.ts'
 import { named } from '../../../../src/site/rollout/halt.ts'
 import type {
+  Readiness,
   RestartRequest,
   RestartCommands,
   Rollout,
@@ -24,6 +26,7 @@ import type {
 import {
   abortRollout,
   beginRollout,
+  mayRestart,
   standsIn,
   stepRollouts,
   type DueRestart,
@@ -44,6 +47,8 @@ interface SimulatedMachine {
   slowTicks?: number
   /** It asks for its first boot file a tick after it has asked DHCP. Default: at once. */
   isSlowInDhcp?: boolean
+  /** It restarts itself when the server lets it. `out of its windows`: not now. */
+  restartsItself?: 'now' | 'out of its windows'
 }
 
 export const group = 'lab'
@@ -74,12 +79,13 @@ function rolloutsInMemory(): RolloutWriter {
   const newest = new Map<string, Rollout>()
   const holds = new Map<string, Hold>()
   const requests = new Map<string, RestartRequest>()
+  const readiness = new Map<string, Readiness>()
   let groups: ReadonlyMap<string, string> = new Map()
   let last = 0
   return {
     read: () => ({
       ...{ newest: [...newest.values()], holds: new Map(holds), groups, broken: [] },
-      ...{ requests: new Map(requests), brokenRequests: [] },
+      ...{ requests: new Map(requests), brokenRequests: [], readiness: new Map(readiness) },
     }),
     nextNumber: () => ++last,
     keep: (rollout) => void newest.set(rollout.group, rollout),
@@ -88,6 +94,7 @@ function rolloutsInMemory(): RolloutWriter {
       if (one) requests.set(machine, one)
       else requests.delete(machine)
     },
+    setReadiness: (machine, one) => void readiness.set(machine, one),
     hold: (machine, hold) => void holds.set(machine, hold),
     release: (machine) => holds.delete(machine),
     setGroups: (all) => void (groups = all),
@@ -148,7 +155,10 @@ export function simulateGroup(names: readonly string[]) {
       return
     }
     if (one.phase === 'in DHCP') return simulated.getsFile(name)
-    if (one.phase === 'up') site.see(name, { kind: 'alive' })
+    if (one.phase === 'up') {
+      site.see(name, { kind: 'alive' })
+      if (one.restartsItself) simulated.asksToRestart(name, one.restartsItself === 'now')
+    }
     if (one.phase !== 'booting') return
     const does = imageOf(name) === 'old' ? 'comes up' : one.behaviour
     if (does === 'hangs') one.phase = 'hung'
@@ -229,6 +239,22 @@ export function simulateGroup(names: readonly string[]) {
       if (slowTicks === 0) simulated.starts(name)
       else {
         one.phase = 'going down'
+        startsIn.set(name, slowTicks)
+      }
+    },
+    asksToRestart(name: string, isReady: boolean): void {
+      const attempt = lastBooted(site.of(name))?.number ?? 0
+      rollouts.setReadiness(name, { isReady, uptime: site.now.uptime, attempt })
+      if (isReady && mayRestart(writer, rollouts.read(), name, site.now)) {
+        simulated.restartsItself(name)
+      }
+    },
+    restartsItself: (name: string): void => {
+      const { phase, slowTicks = 0 } = machine(name)
+      if (phase !== 'up') return
+      if (slowTicks === 0) simulated.starts(name)
+      else {
+        machine(name).phase = 'going down'
         startsIn.set(name, slowTicks)
       }
     },
