@@ -237,7 +237,7 @@ suite('the roll-outs of a server', () => {
     )
     database.close()
     const second = await start(context, state)
-    assert.match(second.errors[0] ?? '', /a row of roll-out 1 in .* is broken/)
+    assert.match(second.errors[0] ?? '', /a row of roll-out 1 of lab in .* is broken/)
     assert.match(second.errors[1] ?? '', /the row of when pi2 was asked .* is broken/)
   })
 })
