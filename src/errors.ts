@@ -59,6 +59,7 @@ const statusByCode = {
   'file-system': exitStatus.failed,
   'disk-full': exitStatus.failed,
   'too-many-files': exitStatus.failed,
+  'too-many-machines': exitStatus.failed,
   'command-failed': exitStatus.failed,
   'no-namespace': exitStatus.failed,
   'nix-failed': exitStatus.failed,

@@ -16,6 +16,7 @@ import { promisify } from 'node:util'
 import { isDatabaseBroken, withQuota } from '../database-error.ts'
 import { messageOf } from '../errors.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { shareCache } from './cache-share.ts'
 import { format, openDatabaseFile } from './database-file.ts'
 import { synced } from './failure.ts'
 import {
@@ -161,6 +162,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
   const file = databaseFile(directory)
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openDatabaseFile(file, schema), (opened) => opened.close())
+  unfinished.defer(shareCache((kibibytes) => database.exec(`PRAGMA cache_size = ${-kibibytes}`)))
 
   const statements = {
     readMeta: database.prepare('SELECT value FROM meta WHERE name = ?'),

@@ -56,6 +56,8 @@ export interface MachinesSettings {
   /** Called when a Raspberry Pi tells its serial number by the name of a file. */
   onSerial?: (mac: string, serial: string) => void
   onError: (error: NetimageError) => void
+  /** See `createStrangerLayers`. */
+  mayHaveLayer: (name: string) => boolean
   /** How many machines have open layers at a time. If another one asks, the idlest is closed. */
   maxOpen?: number
 }
@@ -196,6 +198,7 @@ export function createMachines(settings: MachinesSettings): Machines {
   /** @returns undefined if the root cannot be opened yet */
   function openNow(name: string, system: OpenSystem, boots: Boots): Root | undefined {
     try {
+      if (!settings.mayHaveLayer(name)) return undefined
       const index = system.openIndex()
       if (index instanceof Promise) {
         const walked = index.catch((error: unknown) => fail(name, error))

@@ -26,6 +26,7 @@ import { startPublishing } from './publishing.ts'
 import type { ServeRequest } from './request.ts'
 import { onlyOwn } from './only-own.ts'
 import { createSiteFiles } from './site-files.ts'
+import { createStrangerLayers } from './stranger-layers.ts'
 import { watchRoots, type RootWatch } from './root-signs.ts'
 import { doubleError, tellDoubles } from './tell-doubles.ts'
 import { createTryPorts } from './try-ports.ts'
@@ -120,6 +121,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   const machines = createMachines({
     ...{ gate, state, identities, onError, ephemeral },
     layerSize: request.layerSize,
+    mayHaveLayer: createStrangerLayers({ state, isKnown, onError }),
     takenElsewhere: (machine) => publishing.bytesOf(machine),
     onSerial: (mac, serial) => learnt.facts.keep('serial', mac, serial),
     prepareLayer: createPreparing({

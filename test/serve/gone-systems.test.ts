@@ -43,7 +43,7 @@ suite('a system that a machine published', () => {
   async function start(directory: string, ephemeral = false) {
     const state = workspace.path(directory)
     const identities = identitiesOf()
-    const opened = await openMachines(state, [image], identities, undefined, ephemeral)
+    const opened = await openMachines(state, [image], identities, {}, ephemeral)
     const { machines, site, systems, boots, errors, told } = opened
     await rootOf(opened, name)
     const publishing = startPublishing({

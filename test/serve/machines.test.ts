@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { existsSync, readdirSync } from 'node:fs'
-import { basename } from 'node:path'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { StatementSync, type SQLInputValue, type StatementResultingChanges } from 'node:sqlite'
 import { mock, suite, test } from 'node:test'
 import { openBootFile } from '../../src/protocols/boot-files.ts'
@@ -53,7 +53,7 @@ function fillForBindings() {
 suite('the machines of a server', () => {
   async function create(state: string, macs: Record<string, string> = {}) {
     const identities = identitiesOf(macs)
-    const opened = await openMachines(workspace.path(state), [image], identities, maxOpen)
+    const opened = await openMachines(workspace.path(state), [image], identities, { maxOpen })
     return { ...opened, identities }
   }
 
@@ -84,6 +84,43 @@ suite('the machines of a server', () => {
     assert.deepEqual(errors, [])
   })
 
+  test('that nobody knows get no more layers than the server allows, until some are removed', async (t) => {
+    const state = workspace.path('strangers')
+    await using created = await openMachines(state, [image], identitiesOf({}), { most: 3 })
+    const { machines, errors } = created
+    const asks = (name: string) => machines.nfsMachineOf(callerAt(name), '/srv/test')
+    const names = ['10.0.0.1', '10.0.0.2', '10.0.0.3']
+    for (const name of names) assert.ok(await rootOf(created, name))
+    for (const name of ['10.0.1.1', '10.0.1.2', '10.0.1.1']) {
+      await waitUntil('it has begun its attempt', () => {
+        assert.equal(asks(name), 'busy')
+        return created.site.lifeOf(name).attempts.length > 0
+      })
+      await new Promise((resolve) => setImmediate(resolve))
+      assert.equal(asks(name), 'busy')
+    }
+    assert.deepEqual(
+      listLayers(state)
+        .map(({ machine }) => machine)
+        .sort(),
+      names,
+    )
+    assert.deepEqual(
+      errors.map(({ code }) => code),
+      ['too-many-machines'],
+    )
+    // Those that have a layer get it again.
+    machines.begins('10.0.0.1')
+    assert.ok(await rootOf(created, '10.0.0.1'))
+    machines.begins('10.0.0.2')
+    await machines.whenClosed('10.0.0.2')
+    rmSync(join(state, 'layers/10.0.0.2'), { recursive: true })
+    const now = performance.now()
+    t.mock.method(performance, 'now', () => now + 100_000)
+    assert.ok(await rootOf(created, '10.0.1.2'))
+    assert.equal(errors.length, 1)
+  })
+
   test('get no boot file by their address while their names are not known', async () => {
     const identities = { ...identitiesOf({}), nameSoon: async () => undefined }
     await using created = await openMachines(workspace.path('unnamed'), [image], identities)
@@ -103,7 +140,7 @@ suite('the machines of a server', () => {
       workspace.path('waits'),
       [image],
       identitiesOf({}),
-      maxOpen,
+      { maxOpen },
       false,
       () => () => (isPrepared ? undefined : prepared.promise),
     )
@@ -312,7 +349,7 @@ suite('the machines of a server', () => {
     test(`get an empty layer at each boot if they are ephemeral, ${what}`, async () => {
       const state = workspace.path(`ephemeral-${endsBefore}`)
       const name = '10.0.0.7'
-      const open = () => openMachines(state, [image], identitiesOf({}), maxOpen, true)
+      const open = () => openMachines(state, [image], identitiesOf({}), { maxOpen }, true)
       const [kept, sooner] = [Buffer.from('kept'), Buffer.from('sooner')]
       let created = await open()
       try {
@@ -359,7 +396,7 @@ suite('the machines of a server', () => {
     const built = await buildTo(workspace, image, ...flags)
     assert.equal(built.status, 0, built.stderr)
     const state = workspace.path('ephemeral-pieces')
-    await using created = await openMachines(state, [image], identitiesOf({}), maxOpen, true)
+    await using created = await openMachines(state, [image], identitiesOf({}), { maxOpen }, true)
     const name = '10.0.0.7'
     const boots = async () => {
       const names = new Set<string>()

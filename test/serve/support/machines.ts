@@ -11,6 +11,7 @@ import { addDefaults } from '../../../src/serve/images.ts'
 import { createMachines, type Machines } from '../../../src/serve/machines.ts'
 import { createPreparing } from '../../../src/serve/prepare-layer.ts'
 import { createSiteFiles } from '../../../src/serve/site-files.ts'
+import { createStrangerLayers } from '../../../src/serve/stranger-layers.ts'
 import { wireGate } from '../../../src/serve/wire-gate.ts'
 import type { Told } from '../../../src/site/life/life.ts'
 import { openSite, type Site } from '../../../src/site/site.ts'
@@ -40,7 +41,7 @@ export async function openMachines(
   state: string,
   images: readonly string[],
   identities: Identities,
-  maxOpen?: number,
+  limits: { maxOpen?: number; most?: number } = {},
   ephemeral = false,
   prepare = createPreparing,
 ): Promise<OpenMachines> {
@@ -70,7 +71,8 @@ export async function openMachines(
     onOpen: (machine) => site.sign(machine, { kind: 'step', step: 'mount' }, time),
     siteFilesOf: createSiteFiles({ state, site, onError }),
     prepareLayer: prepare({ state, site, onTold, onError }),
-    ...(maxOpen !== undefined && { maxOpen }),
+    mayHaveLayer: createStrangerLayers({ state, isKnown: () => false, onError, ...limits }),
+    ...limits,
   })
   const clueOf = (name: string) => (name.includes(':') ? { mac: name } : { address: name })
   const isUp = (name: string) => {
