@@ -46,14 +46,25 @@ pkgs.testers.runNixOSTest {
       groups.lab = {
         system = client;
         machines = [ "client" ];
+        # How long the machine must stay up before the image is good.
+        health.settle = "1s";
       };
       machines.client = { inherit mac; };
     };
   };
 
   testScript = ''
+    site = "--file /etc/netimage/site.json"
+
     server.start()
     server.wait_for_unit("netimage.service")
+    server.wait_until_succeeds("journalctl --unit netimage --output cat | grep '^on ${address} '")
+    # 2: there is something to do, because the group has no roll-out yet.
+    status, _ = server.execute(f"netimage site plan {site}")
+    assert status == 2, status
+    server.succeed(f"netimage site apply --yes {site}")
+    # The machine has its name before its first boot.
+    server.succeed("netimage site status client | grep 'has not booted'")
 
     client = create_machine(
         "${pkgs.qemu_test}/bin/qemu-kvm -m 1024"
@@ -65,10 +76,8 @@ pkgs.testers.runNixOSTest {
     client.start()
     client.wait_for_unit("multi-user.target")
     client.succeed("findmnt --noheadings --output FSTYPE / | grep nfs")
-    server.succeed("netimage site status client | grep good")
-    # There is something to do: the group has no roll-out yet.
-    server.fail("netimage site plan --file /etc/netimage/site.json")
-    server.succeed("netimage site apply --yes --file /etc/netimage/site.json")
+    server.wait_until_succeeds("netimage site status client | grep '^  runs .*, good;'")
+    server.wait_until_succeeds(f"netimage site plan {site}")
     client.shutdown()
   '';
 }

@@ -25,6 +25,15 @@ const machineInPath: Parameter = {
 }
 const whole = { type: 'integer', minimum: 0 }
 
+const answer = (one: Name) => ({ 'application/json': { schema: { $ref: refTo(one) } } })
+const failed = (description: string) => ({ description, content: answer('failed') })
+
+const ofAllPaths = {
+  403: failed('The server does not have the name or address in `Host`.'),
+  405: failed('The method is neither GET nor HEAD.'),
+  500: failed('A defect of netimage; the server has told of it.'),
+}
+
 const paths: Record<string, object> = {
   '/api/site': get('The server.', 'site'),
   '/api/images': get('The images of the site.', 'images'),
@@ -81,6 +90,7 @@ const paths: Record<string, object> = {
       summary: 'What changes, as it changes: server-sent events `hello`, `changed` and `problem`.',
       responses: {
         200: { description: 'It does not end.', content: { 'text/event-stream': {} } },
+        ...ofAllPaths,
         503: { description: 'Too many clients listen.' },
       },
     },
@@ -88,14 +98,17 @@ const paths: Record<string, object> = {
   '/metrics': {
     get: {
       summary: 'The metrics for Prometheus.',
-      responses: { 200: { description: 'Text.', content: { 'text/plain': {} } } },
+      responses: {
+        200: { description: 'Text.', content: { 'text/plain': {} } },
+        ...ofAllPaths,
+        503: failed('It cannot be read at the moment.'),
+      },
     },
   },
 }
 
 function get(summary: string, name: Name, parameters: readonly Parameter[] = []): object {
-  const answer = (one: Name) => ({ 'application/json': { schema: { $ref: refTo(one) } } })
-  const failed = (description: string) => ({ description, content: answer('failed') })
+  const has = (place: Parameter['in']) => parameters.some((each) => each.in === place)
   return {
     get: {
       summary,
@@ -103,8 +116,9 @@ function get(summary: string, name: Name, parameters: readonly Parameter[] = [])
       responses: {
         200: { description: 'As it is now.', content: answer(name) },
         304: { description: 'The same as the client has, by its `If-None-Match`.' },
-        ...(parameters.some((each) => each.in === 'query') && { 400: failed('A bad query.') }),
-        ...(parameters.some((each) => each.in === 'path') && { 404: failed('There is none.') }),
+        ...(parameters.length > 0 && { 400: failed('A bad query or path.') }),
+        ...ofAllPaths,
+        ...(has('path') && { 404: failed('There is none.') }),
         503: failed('It cannot be read at the moment.'),
       },
     },

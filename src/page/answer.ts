@@ -26,8 +26,12 @@ export function dataAnswer(value: object): Answer {
   return jsonAnswer(`${printableJson(value)}\n`)
 }
 
+/** What the commands do not have: docs/errors.md explains each one. */
+export type RefusalCode =
+  'bad-path' | 'bad-query' | 'bad-host' | 'not-found' | 'bad-method' | 'internal'
+
 /** @param sentence for people */
-export function refusal(status: number, code: string, sentence: string): Answer {
+export function refusal(status: number, code: RefusalCode, sentence: string): Answer {
   return { status, type: json, body: `${printableJson({ error: { code, message: sentence } })}\n` }
 }
 

@@ -1,17 +1,27 @@
 // The OpenAPI document, and whether the answers are as it says.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { Ajv2020 } from 'ajv/dist/2020.js'
+import * as v from 'valibot'
 import { openApi, openApiText } from '../../scripts/openapi/document.ts'
 import { begunRollout } from '../serve/support/begun-rollout.ts'
-import { netimageJson } from '../support/netimage.ts'
+import { netimageJson, repository } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { bootOf, record } from './support/boots.ts'
 import { openPage } from './support/open-page.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const [mac, other] = ['dc:a6:32:01:02:03', 'dc:a6:32:01:02:04']
+
+const documentSchema = v.object({
+  paths: v.record(
+    v.string(),
+    v.object({ get: v.object({ responses: v.record(v.string(), v.unknown()) }) }),
+  ),
+})
 
 suite('the OpenAPI document', () => {
   const ajv = new Ajv2020({ strict: false, allErrors: true })
@@ -34,6 +44,31 @@ suite('the OpenAPI document', () => {
     assertFits(answer, 'site', 'served')
     assert.throws(() => assertFits(answer, 'site'))
     assert.throws(() => assertFits({ ...answer, startedAt: 'now' }, 'site', 'served'))
+  })
+
+  test('names each refusal, and so does the list of errors', async (context) => {
+    const { ask } = await openPage(context, freshName())
+    const list = readFileSync(join(repository, 'docs/errors.md'), 'utf8')
+    const refusals: [string, string, Parameters<typeof ask>[1]][] = [
+      ['/api/machines', '/api/machines', { method: 'POST' }],
+      ['/api/events', '/api/events', { method: 'DELETE' }],
+      ['/metrics', '/metrics', { headers: { host: 'attacker.example' } }],
+      ['/api/site', '/api/site', { headers: { host: 'attacker.example' } }],
+      ['/api/log?number=0', '/api/log', {}],
+      ['/api/machines/%ff', '/api/machines/{machine}', {}],
+      ['/api/groups/none', '/api/groups/{group}', {}],
+    ]
+    for (const [path, described, asking] of refusals) {
+      const { status, body } = await ask(path, asking)
+      const answer: unknown = JSON.parse(body)
+      assertFits(answer, 'failed')
+      const { error } = v.parse(v.object({ error: v.object({ code: v.string() }) }), answer)
+      const row = new RegExp(`^\\| \`${error.code}\` +\\| ${status} +\\|`, 'm')
+      assert.match(list, row, path)
+      const responses = v.parse(documentSchema, openApi(false)).paths[described]?.get.responses
+      const response: unknown = responses?.[String(status)]
+      assert.ok(JSON.stringify(response)?.includes('/failed"'), `${path}: ${status}`)
+    }
   })
 
   test('describes all answers about a site in full', async (context) => {
