@@ -14,8 +14,8 @@ export interface Blocks {
   isLast(block: number): boolean
 }
 
-/** How many bytes are read at once. */
-const readBytes = 1 << 16
+/** How many bytes are read at once. Each transfer has a buffer of this size. */
+const readBytes = 1 << 14
 
 /** A block may be asked for again until a block `windowSize` or more later was asked for. */
 export function createBlocks(content: Content, blockSize: number, windowSize: number): Blocks {

@@ -12,7 +12,7 @@ export interface TftpLimits {
 
 /** Loaders fetch one file after the other. */
 export const defaultLimits: TftpLimits = {
-  ...{ transfers: 256, transfersPerMachine: 64, transfersThatStay: 4 },
+  ...{ transfers: 1024, transfersPerMachine: 64, transfersThatStay: 4 },
 }
 
 /** A transfer without progress for this time may be ended for a new one. Milliseconds. */

@@ -39,6 +39,14 @@ function fill(ofGreedy: number) {
 }
 
 suite('the places of transfers', () => {
+  test('are enough for a thousand machines that boot at once', () => {
+    const sessions = createSessions(defaultLimits)
+    for (let index = 0; index < 1000; index++) {
+      assert.equal(sessions.roomFor(unknown(`machine ${index}`), 0), 'free')
+      sessions.add(createSession(`machine ${index}`, 'sending', 0))
+    }
+  })
+
   test('are for all addresses of a machine together', () => {
     const sessions = createSessions({ ...defaultLimits, transfersPerMachine: 2 })
     sessions.add(createSession('one', 'sending', 0))
