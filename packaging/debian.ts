@@ -14,6 +14,7 @@ import {
 import { join } from 'node:path'
 import { version } from '../src/version.ts'
 import { levelTree } from './archive.ts'
+import { maintainerOf } from './maintainer.ts'
 import type { Architecture } from './program.ts'
 import type { Request } from './request.ts'
 
@@ -63,7 +64,7 @@ function controlOf(architecture: string, kibibytes: number): string {
   return `Package: netimage
 Version: ${debianVersion}
 Architecture: ${architecture}
-Maintainer: The netimage authors <netimage@localhost>
+Maintainer: ${maintainerOf()}
 Installed-Size: ${kibibytes}
 Depends: adduser, libc6 (>= 2.28), libgcc-s1, libstdc++6 (>= 8)
 Recommends: openssh-client

@@ -17,7 +17,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { version } from '../src/version.ts'
-import { gzipFile, tar } from './archive.ts'
+import { gzipFile, levelTree, tar } from './archive.ts'
 import { debianArchitecture } from './debian.ts'
 import type { Architecture } from './program.ts'
 import type { Request } from './request.ts'
@@ -65,6 +65,7 @@ export function makeImage(
   writeJson(join(layout, 'index.json'), { schemaVersion: 2, manifests: [named] })
   writeJson(join(layout, 'oci-layout'), { imageLayoutVersion: '1.0.0' })
   const file = join(output, `${name}.tar`)
+  levelTree(layout, epoch)
   tar(layout, ['oci-layout', 'index.json', 'blobs'], file, epoch)
   rmSync(layout, { recursive: true })
   return file

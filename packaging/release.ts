@@ -7,8 +7,14 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { maintainerOf, noMaintainer } from './maintainer.ts'
 import { makeRelease } from './make.ts'
 
+if (maintainerOf() === noMaintainer) {
+  console.error(
+    'warning: nobody is named as the maintainer of the Debian packages: set DEBFULLNAME and DEBEMAIL',
+  )
+}
 const repository = join(import.meta.dirname, '..')
 const output = join(repository, 'release')
 rmSync(output, { recursive: true, force: true })

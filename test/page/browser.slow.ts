@@ -243,16 +243,16 @@ suite('the status page in Chromium', () => {
     await page.getByRole('heading', { name: 'Boots', exact: true }).waitFor()
   })
 
-  test('has no barriers that axe finds, in light and dark, and on a telephone', async (context) => {
+  test('has no barriers that axe finds, on a computer and on a telephone, in light and in dark', async (context) => {
     const trouble = 'x.img: there is no such file'
     const boots = [bootOf(mac), bootOf(other, { trouble }), bootOf(third)]
     const { state, page, url } = await open(context, boots)
     record(state, [[boots[0] ?? assert.fail(), { kind: 'root', step: 'registered', mac }]])
     const places = ['#/machines', `#/machines/${mac}`, '#/rollouts/lab', '#/log']
-    for (const { width, colorScheme } of [
-      { width: 1200, colorScheme: 'light' },
-      { width: 360, colorScheme: 'dark' },
-    ] as const) {
+    const looks = ([1200, 360] as const).flatMap((width) =>
+      (['light', 'dark'] as const).map((colorScheme) => ({ width, colorScheme })),
+    )
+    for (const { width, colorScheme } of looks) {
       await page.setViewportSize({ width, height: 740 })
       await page.emulateMedia({ colorScheme })
       for (const place of places) {
