@@ -189,6 +189,14 @@ suite('a release', () => {
       echo "with firewalld: $(ask) [$(mend)]"
       eval "$(mend)"
       echo "mended: $(ask) [$(mend)]"
+      for each in 69/udp 80/tcp; do firewall-cmd --permanent --remove-port=$each; done
+      firewall-cmd --permanent --new-service=netboot
+      for each in 69/udp 80/tcp; do firewall-cmd --permanent --service=netboot --add-port=$each; done
+      firewall-cmd --permanent --new-service=ours
+      firewall-cmd --permanent --service=ours --add-include=netboot
+      firewall-cmd --permanent --zone=public --add-service=ours
+      firewall-cmd --reload
+      echo "by a service of the person: [$(mend)]"
       systemctl stop firewalld
 
       cp /etc/default/netimage /root/mine
@@ -222,6 +230,7 @@ suite('a release', () => {
     const mend = `firewall-cmd --permanent --zone=public ${opened.join(' ')} && firewall-cmd --reload`
     assert.ok(output.includes(`\nbefore firewalld: yes []\nwith firewalld: no [${mend}]\n`), output)
     assert.match(output, /^success\nmended: yes \[\]$/m)
+    assert.match(output, /^by a service of the person: \[\]$/m)
     assert.match(output, /^after an update: active$/m)
     assert.match(output, /^left: \/var\/lib\/netimage $/m)
   })

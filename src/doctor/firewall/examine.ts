@@ -2,7 +2,7 @@
 import type { ServedInterface } from '../../protocols/interfaces.ts'
 import type { DoctorFinding } from '../finding.ts'
 import type { Service } from '../services.ts'
-import { opens, parseService, parseZone, type Opening } from './firewalld.ts'
+import { opens, parseService, parseZone, type OpeningService } from './firewalld.ts'
 import { parseIptables } from './iptables.ts'
 import { parseNft } from './nft.ts'
 import { firstPacket } from './packet.ts'
@@ -52,30 +52,34 @@ async function examineFirewalld({ services, place, signal }: Settings) {
     return [refused('firewalld', `firewall-cmd --zone=${zone} --list-all`, whyOf(listed))]
   }
   const parsed = parseZone(listed.text)
-  const openings = [parsed, ...(await servicesOfFirewalld(parsed.services, signal))]
-  const isPlain = openings.every((each) => each.isPlain)
-  const closed = parsed.isAccepting
-    ? []
-    : services.filter((service) => !openings.some((each) => opens(each, service)))
-  if (closed.length === 0) return []
-  const flags = closed.map(({ transport, port }) => `--add-port=${port}/${transport}`).join(' ')
-  const fix = `firewall-cmd --permanent --zone=${zone} ${flags} && firewall-cmd --reload`
+  const openings = await servicesOfFirewalld(parsed.services, signal)
+  const sure = [parsed, ...openings.filter(({ isSure }) => isSure)]
+  const isOpen = (service: Service) =>
+    parsed.isAccepting || sure.some((each) => opens(each, service))
+  const mayBeOpen = (service: Service) =>
+    !parsed.isPlain || openings.some((each) => opens(each, service))
+  const closed = services.filter((service) => !isOpen(service))
+  const where = `the zone ${zone} of firewalld`
   return [
-    isPlain
-      ? dropped(closed, name, `the zone ${zone} of firewalld`, fix)
-      : notKnown(closed, name, `the zone ${zone} of firewalld`, fix),
-  ]
+    { tell: dropped, told: closed.filter((service) => !mayBeOpen(service)) },
+    { tell: notKnown, told: closed.filter(mayBeOpen) },
+  ].flatMap(({ tell, told }) => {
+    if (told.length === 0) return []
+    const flags = told.map(({ transport, port }) => `--add-port=${port}/${transport}`).join(' ')
+    const fix = `firewall-cmd --permanent --zone=${zone} ${flags} && firewall-cmd --reload`
+    return [tell(told, name, where, fix)]
+  })
 }
 
 /**
  * @param names a service may include others
- * @returns what each of them opens; one that firewalld does not tell is not plain
+ * @returns what each of them opens; one that firewalld does not tell may open all ports
  */
 async function servicesOfFirewalld(
   names: readonly string[],
   signal: AbortSignal,
-): Promise<Opening[]> {
-  const openings = new Map<string, Opening>()
+): Promise<OpeningService[]> {
+  const openings = new Map<string, OpeningService>()
   const left = [...names]
   for (let name = left.pop(); name !== undefined; name = left.pop()) {
     if (openings.has(name)) continue
@@ -87,7 +91,12 @@ async function servicesOfFirewalld(
   return [...openings.values()]
 }
 
-const untold: Opening = { ports: [], protocols: [], services: [], isPlain: false }
+const untold: OpeningService = {
+  ports: [],
+  protocols: ['tcp', 'udp'],
+  services: [],
+  isSure: false,
+}
 
 /** @returns also the tables that iptables keeps in nftables; no findings if the program is missing */
 async function examineIptables({ services, place, signal }: Settings) {

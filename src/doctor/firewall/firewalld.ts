@@ -7,11 +7,16 @@ export interface Opening {
   protocols: readonly string[]
   /** The names of services that it opens as well. */
   services: readonly string[]
-  /** Whether more than this decides: rich rules, sources, destinations, or a target. */
-  isPlain: boolean
+}
+
+export interface OpeningService extends Opening {
+  /** Whether it opens its ports for all packets. */
+  isSure: boolean
 }
 
 export interface Zone extends Opening {
+  /** Whether nothing more decides: rich rules, or sources. */
+  isPlain: boolean
   /** Whether all is let in that nothing refuses. */
   isAccepting: boolean
 }
@@ -29,15 +34,16 @@ export function parseZone(text: string): Zone {
   }
 }
 
-export function parseService(text: string): Opening {
+export function parseService(text: string): OpeningService {
   const { wordsOf } = readLines(text)
-  const hasDestination = wordsOf('destination').length > 0
+  const destinations = wordsOf('destination')
+  const isOther = destinations.length > 0 && !destinations.some((each) => each.startsWith('ipv4:'))
   return {
-    // A service with a destination opens its ports only for some addresses.
-    ports: hasDestination ? [] : wordsOf('ports'),
-    protocols: hasDestination ? [] : wordsOf('protocols'),
+    // The packets of machines are of IPv4.
+    ports: isOther ? [] : wordsOf('ports'),
+    protocols: isOther ? [] : wordsOf('protocols'),
     services: wordsOf('includes'),
-    isPlain: !hasDestination,
+    isSure: destinations.length === 0,
   }
 }
 
