@@ -336,6 +336,8 @@ export function createMachines(settings: MachinesSettings): Machines {
       const named = mac === undefined ? undefined : identities.machineOf(mac)
       const name = named ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
       const own = join(state, 'boot', folderOf(serial ?? name))
+      // Behind a router, only the request tells the hardware address.
+      const isOfAnother = name !== asking && (ip !== undefined || asking.includes(':'))
       const event = { kind: protocol, step: 'begin', file, bytes: 0, address } as const
       const booted = await gate.enter(asking, { ...event, ...macOf(asking) })
       if (!booted) throw nothingToBoot(asking)
@@ -343,7 +345,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       const isBusy = open.has(asking) || work.of(asking) || hasJustFailed(asking)
       // Until the machine mounts its root, there is time to prepare the layer.
       if (attempt !== undefined && !isBusy) isPrepared(asking, attempt)
-      return { image: booted.system.bootTree, ...(existsSync(own) && { own }) }
+      return { image: booted.system.bootTree, ...(!isOfAnother && existsSync(own) && { own }) }
     },
     systems: () => [...gate.systems(), ...indexes.values()],
     rootOf(name) {

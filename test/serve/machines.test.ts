@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { StatementSync, type SQLInputValue, type StatementResultingChanges } from 'node:sqlite'
 import { mock, suite, test } from 'node:test'
@@ -131,6 +131,25 @@ suite('the machines of a server', () => {
       assert.equal(found.kind, 'busy')
     }
     assert.equal(site.lifeOf('10.0.0.7').attempts.length, 0)
+  })
+
+  test('get no boot file of another one whose hardware address they name', async () => {
+    const macs = { '10.0.0.2': 'dc:a6:32:00:00:02', '10.0.0.3': 'dc:a6:32:00:00:03' }
+    await using created = await create('named', macs)
+    const folder = '01-dc-a6-32-00-00-02'
+    const own = join(workspace.path('named'), 'boot', 'dc-a6-32-00-00-02')
+    mkdirSync(own, { recursive: true })
+    writeFileSync(join(own, 'config.txt'), 'own')
+    const ask = async (address: string) => {
+      const door = { address, protocol: 'http' } as const
+      const found = await openBootFile(created.machines.treesOf, door, `${folder}/config.txt`)
+      if (found.kind === 'file') found.close()
+      return found.kind
+    }
+    assert.equal(await ask('10.0.0.2'), 'file')
+    assert.equal(await ask('10.0.0.3'), 'missing')
+    // Behind a router, machines have no other hardware address than the one that they name.
+    assert.equal(await ask('10.0.9.2'), 'file')
   })
 
   test('wait for their roots while the server prepares them, and this is told once', async () => {
