@@ -1,5 +1,5 @@
 /** Which DHCP servers answer on the network of machines, and what they tell machines to boot. */
-import { NetimageError } from '../errors.ts'
+import { errnoOf, NetimageError } from '../errors.ts'
 import { parseAddress } from '../ipv4.ts'
 import { macOf } from '../protocols/dhcp/interface.ts'
 import { option, textOf } from '../protocols/dhcp/options.ts'
@@ -42,23 +42,30 @@ export async function examineDhcpServers(
   signal: AbortSignal,
 ): Promise<DoctorFinding[]> {
   const mac = macOf(name)
-  if (mac === undefined) return [cannotTell(name, 'its cable is not connected', dhcp)]
+  const again = `netimage doctor --interface ${name} --dhcp ${dhcp}`
+  if (mac === undefined) {
+    const fix = `Connect the cable of ${name}, and run: ${again}`
+    return [cannotTell(name, 'its cable is not connected', fix)]
+  }
   try {
     const offers = await collectOffers(name, mac, kinds.map(optionsOf), signal)
     const servers = serversIn(offers)
     return judge(dhcp, { name, address }, servers, await namesOf(address, servers))
   } catch (error) {
     if (!(error instanceof NetimageError) || signal.aborted) throw error
-    return [cannotTell(name, error.message, dhcp)]
+    const errno = errnoOf(error.cause)
+    const isRefused = errno === 'EACCES' || errno === 'EPERM'
+    const fix = isRefused ? `Run as root: ${again}` : (error.hint ?? again)
+    return [cannotTell(name, error.message, fix)]
   }
 }
 
-function cannotTell(name: string, why: string, dhcp: DhcpMode): DoctorFinding {
+function cannotTell(name: string, why: string, fix: string): DoctorFinding {
   return {
     code: 'dhcp-unknown',
     level: 'note',
     message: `cannot tell which DHCP servers answer on ${name}: ${why}`,
-    fix: `Run as root: netimage doctor --interface ${name} --dhcp ${dhcp}`,
+    fix,
   }
 }
 

@@ -1,5 +1,5 @@
 // What the doctor says of a machine whose kernel serves NFS, and whose rpcbind tells so. The machine is User
-// Mode Linux with the files of this one: a kernel has only one NFS server.
+// Mode Linux with the files of this one: a kernel has only one NFS server. This kernel has no IPv6.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -17,9 +17,9 @@ const findingsSchema = v.object({
   findings: v.array(v.object({ code: v.string(), message: v.string(), fix: v.string() })),
 })
 
-test('the doctor knows the NFS server of the kernel and rpcbind, and finds nothing when they are gone', async () => {
+test('the doctor knows the NFS server of the kernel, rpcbind, and a kernel without IPv6', async () => {
   const directory = temporaryDirectory()
-  const doctor = `${process.execPath} ${cli} doctor --interface lan --dhcp off --state /tmp/state --json`
+  const doctor = `${process.execPath} ${cli} doctor --interface lan --dhcp proxy --state /tmp/state --json`
   const modules = modulesInOrder(['nfsd', 'dummy'])
   const init = join(directory, 'init')
   const script = `#!/bin/sh
@@ -68,7 +68,8 @@ ${findProgram('busybox')} poweroff -f
     said.some((line) => /^ *100003 +3 +tcp +2049 +nfs$/.test(line)),
     machine.tail(60),
   )
-  const [before, after] = said.join('\n').split('begin\n').slice(1).map(takenPorts)
+  const [first, second] = said.join('\n').split('begin\n').slice(1).map(findingsIn)
+  const [before, after] = [takenPorts(first), takenPorts(second)]
   const kernel = 'is taken by the NFS server of the kernel'
   const ofKernel = 'systemctl stop nfs-server.service'
   assert.deepEqual(before, [
@@ -78,12 +79,30 @@ ${findProgram('busybox')} poweroff -f
     ['the port UDP 111, for the port mapper, is taken by rpcbind (process N)', 'kill N'],
   ])
   assert.deepEqual(after, [])
+  const noIpv6 = (second ?? []).filter(({ message }) => message.includes('IPv6'))
+  assert.deepEqual(
+    noIpv6.map(({ code, message }) => [code, message]),
+    [
+      ['port-unusable', 'DHCP cannot keep to the interface lan: the kernel has no IPv6'],
+      ['port-unusable', 'DHCP cannot keep to the interface lan: the kernel has no IPv6'],
+      [
+        'dhcp-unknown',
+        'cannot tell which DHCP servers answer on lan: The search for other DHCP servers cannot keep to the interface lan: the kernel has no IPv6',
+      ],
+    ],
+  )
+  for (const { fix } of noIpv6) assert.match(fix, /^Use a Linux kernel with IPv6/)
 })
 
-/** Of each port that is taken: the message, and the first way to mend it. */
-function takenPorts(said: string): string[][] {
+type Findings = v.InferOutput<typeof findingsSchema>['findings']
+
+function findingsIn(said: string): Findings {
   const [json = ''] = said.split('\nend')
-  const { findings } = v.parse(findingsSchema, JSON.parse(json))
+  return v.parse(findingsSchema, JSON.parse(json)).findings
+}
+
+/** Of each port that is taken: the message, and the first way to mend it. */
+function takenPorts(findings: Findings = []): string[][] {
   const plain = (text: string) => text.replaceAll(/(process |kill )\d+/g, '$1N')
   return findings
     .filter(({ code }) => code === 'port-taken')

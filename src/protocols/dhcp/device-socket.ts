@@ -45,7 +45,8 @@ export interface DeviceSocketOptions {
 /** An address that no machine has: its last half is the text `netimage`. */
 const unusedAddress = 'fe80::6e65:7469:6d61:6765'
 
-const kernelHint = 'Use a Linux kernel with IPv6; this machine needs no IPv6 address.'
+const kernelHint =
+  'Use a Linux kernel with IPv6, started without ipv6.disable=1; this machine needs no IPv6 address. Or serve with --dhcp off.'
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function openDeviceSocket(options: DeviceSocketOptions): Promise<DeviceSocket> {
@@ -79,15 +80,22 @@ async function assertKept(options: DeviceSocketOptions): Promise<void> {
     const other = await bindToDevice({ ...sample, port, device: 'lo' })
     other.close()
   } catch (cause) {
-    const problem = `could not restrict ${options.name} to the interface ${options.device}`
-    throw new NetimageError('cannot-listen', problem, {
-      cause,
-      details: { field: options.name, actual: options.device },
-      hint: kernelHint,
-    })
+    throw notRestricted(options, 'the kernel did not bind the socket to it', cause)
   } finally {
     socket.close()
   }
+}
+
+function notRestricted(
+  { name, device }: Pick<DeviceSocketOptions, 'name' | 'device'>,
+  why: string,
+  cause: unknown,
+): NetimageError {
+  return new NetimageError(
+    'cannot-listen',
+    `${name} cannot keep to the interface ${device}: ${why}`,
+    { cause, details: { field: name, actual: device }, hint: kernelHint },
+  )
 }
 
 async function bindToDevice(options: DeviceSocketOptions): Promise<Socket> {
@@ -99,6 +107,8 @@ async function bindToDevice(options: DeviceSocketOptions): Promise<Socket> {
     return socket
   } catch (cause) {
     socket.close()
+    if (errnoOf(cause) === 'EAFNOSUPPORT')
+      throw notRestricted(options, 'the kernel has no IPv6', cause)
     throw listenError(name, { address, port }, cause)
   }
 }
