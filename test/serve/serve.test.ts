@@ -542,8 +542,8 @@ suite('netimage serve', () => {
   const wrong = {
     'a directory that is not an image': [3, /\[not-an-image\]/, ['/', '--listen', '127.0.0.1']],
     'an address that this machine does not have': [
-      2,
-      /\[bad-option\]/,
+      5,
+      /\[cannot-listen\]/,
       ['IMAGE', '--listen', '203.0.113.7'],
     ],
     'a full server without a range': [
