@@ -8,7 +8,7 @@ import * as v from 'valibot'
 import { createCounts } from '../../src/page/metrics/counts.ts'
 import { metricText } from '../../src/page/metrics/text.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
-import type { Told } from '../../src/site/life/life.ts'
+import type { Told, Why } from '../../src/site/life/life.ts'
 import { begunRollout } from '../serve/support/begun-rollout.ts'
 import { repository } from '../support/netimage.ts'
 import { filterThrough } from '../support/programs.ts'
@@ -82,8 +82,8 @@ suite('the metrics', () => {
     see(bootOf(mac, { started: boot.started - 1_000_000 }), event)
     see(bootOf(other, { started: 1, steps: { registered: 1 } }), event)
     const ends: Omit<Told, 'machine' | 'generation'>[] = [
-      { kind: 'attempt failed', reason: 'started again before the machine reads its init' },
-      { kind: 'bad', reason: 'it started again 3 times, the last time …' },
+      { kind: 'attempt failed', why: 'started-again' },
+      { kind: 'bad', why: 'started-again' },
       { kind: 'attempt void' },
     ]
     for (const each of ends) told({ ...each, machine: mac, generation: 2 })
@@ -139,23 +139,22 @@ suite('the metrics', () => {
           .find((value) => value !== undefined),
       )
     }
-    const again = 'started again before the machine reads its init'
-    const cut = 'the power was cut: most machines started again within a minute'
-    const tell = (...all: [Told['kind'], string?][]) => {
-      for (const [kind, reason] of all) {
-        told({ machine: mac, generation: 2, kind, ...(reason !== undefined && { reason }) })
+    const [again, cut] = ['started-again', 'power-cut'] as const
+    const tell = (...all: [Told['kind'], Why?][]) => {
+      for (const [kind, why] of all) {
+        told({ machine: mac, generation: 2, kind, ...(why && { why }) })
       }
     }
-    tell(['attempt failed', again], ['bad', `it ${again}`])
+    tell(['attempt failed', again], ['bad', again])
     now += 30_000
-    tell(['attempt failed', again], ['bad', `it ${again}`])
+    tell(['attempt failed', again], ['bad', again])
     tell(['attempt void', cut], ['taken back', cut])
     assert.deepEqual(counted(), [0, 1, 0, 0])
     now += 30_000
     assert.deepEqual(counted(), [1, 1, 1, 0])
     // Two between two readings are two, and a machine that has no other generation goes nowhere.
-    tell(['bad', 'not up within 10 minutes: …'], ['stays'])
-    for (let count = 0; count < 2; count++) tell(['bad', 'not up within 10 minutes: …'])
+    tell(['bad', 'too-late'], ['stays'])
+    for (let count = 0; count < 2; count++) tell(['bad', 'too-late'])
     now += 60_000
     assert.deepEqual(counted(), [4, 1, 1, 2])
   })

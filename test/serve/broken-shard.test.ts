@@ -86,7 +86,7 @@ suite('a shard that speaks of the machines of another one', () => {
     const expected = machines.map((machine) => `${machine} ${owners.get(machine)}`)
     assert.deepEqual(facts.toSorted(), expected)
 
-    const isCut = ({ kind, reason }: Told) => kind !== 'bad' && reason !== undefined
+    const isCut = ({ kind, why }: Told) => kind !== 'bad' && why !== undefined
     const { true: cuts = [], false: others = [] } = Object.groupBy(told, (one) => `${isCut(one)}`)
     assert.equal(others.length, 3 * machines.length)
     for (const { machine, generation } of others) assert.equal(generation, owners.get(machine))

@@ -5,8 +5,7 @@ import type { ServeEvent } from '../../protocols/event.ts'
 import type { ProcedureCounts } from '../../protocols/nfs/procedure-counts.ts'
 import { remember } from '../../remember.ts'
 import type { Told } from '../../site/life/life.ts'
-import { isOfPowerCut, powerCutMs } from '../../site/life/power-cut.ts'
-import { kindOfReason, reasonKinds } from '../../site/life/reasons.ts'
+import { powerCutMs } from '../../site/life/power-cut.ts'
 import { createHistogram } from './histogram.ts'
 import type { Labels, Metric, Sample } from './text.ts'
 
@@ -26,6 +25,9 @@ interface Counter {
 
 const results = ['up', 'failed', 'void'] as const
 type Result = (typeof results)[number]
+
+/** Why a machine went back: as `Why`. */
+const reasons = ['too-late', 'no-answer', 'started-again', 'other'] as const
 
 /** Seconds. */
 const limits = [1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600]
@@ -95,7 +97,7 @@ export function createCounts(
     // A count that begins with 1 would be no increase.
     for (const group of new Set(['', ...groups.values()])) {
       for (const result of results) boots.add({ group, result }, 0)
-      for (const reason of reasonKinds) rollbacks.add({ group, reason }, 0)
+      for (const reason of reasons) rollbacks.add({ group, reason }, 0)
     }
     for (const { machine, counter, labels, finalAt } of pending) {
       if (finalAt <= until) counter.add({ group: groups.get(machine) ?? '', ...labels }, 1)
@@ -110,16 +112,14 @@ export function createCounts(
       if (event.kind !== 'tftp' && event.kind !== 'http') return
       if (event.step === 'end' || event.step === 'fail') bytes[event.kind] += event.bytes
     },
-    told(told) {
-      const { machine, kind, reason } = told
+    told({ machine, kind, why }) {
       if (kind === 'attempt failed' || kind === 'alarm') end(machine, 'failed')
       if (kind === 'attempt void') {
-        if (isOfPowerCut(told)) takeBack(machine, boots)
+        if (why === 'power-cut') takeBack(machine, boots)
         end(machine, 'void')
       }
       if (kind === 'bad') {
-        const why = kindOfReason(reason)
-        add({ machine, counter: rollbacks, labels: { reason: why } })
+        add({ machine, counter: rollbacks, labels: { reason: why ?? 'other' } })
         // Of these, no failed attempt is told.
         if (why === 'too-late' || why === 'no-answer') end(machine, 'failed')
       }

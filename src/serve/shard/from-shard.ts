@@ -7,6 +7,7 @@ import * as v from 'valibot'
 import { bootSteps } from '../../boots/step.ts'
 import { isErrorCode, NetimageError, type ErrorCode } from '../../errors.ts'
 import { isProcedure } from '../../protocols/nfs/procedure-counts.ts'
+import { whys } from '../../site/life/life.ts'
 
 const number = v.pipe(v.number(), v.finite())
 const text = v.exactOptional(v.string())
@@ -84,6 +85,7 @@ const toldSchema = v.object({
   ]),
   generation: number,
   reason: text,
+  why: v.exactOptional(v.picklist(whys)),
 })
 
 const imagesSchema = listOf(

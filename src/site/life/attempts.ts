@@ -9,6 +9,7 @@ import {
   unchanged,
   withAttempt,
   type Attempt,
+  type Cause,
   type Changed,
   type Generation,
   type Life,
@@ -86,22 +87,21 @@ export function tick(life: Life, now: Now, byDefault: Policy): Changed {
     const isLast =
       settledMs >= leastAnswerMs && isLate(generation, now.uptime - attempt.from, policy)
     if (!isLast) return unchanged(life)
-    const reason = noAnswer(ports, policy)
-    return judgeBad(
-      withAttempt(life, { ...attempt, outcome: 'failed', reason }),
-      generation,
-      reason,
-    )
+    const cause = noAnswer(ports, policy)
+    const { reason } = cause
+    const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
+    return judgeBad(failed, generation, cause)
   }
   if (!attempt.hasAsked) return unchanged(life)
   const isTrial = generation.verdict === 'trial'
   const took = Math.max(attempt.from, life.waitsFrom ?? now.uptime) - attempt.from
   const isOver = isTrial ? isLate(generation, took, policy) : took >= policy.deadline
   if (!isOver) return unchanged(life)
-  const reason = isTrial ? tooLate(life, generation, policy) : notUp(attempt, policy)
+  const cause = isTrial ? tooLate(life, generation, policy) : notUp(attempt, policy)
+  const { reason } = cause
   const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
-  if (isTrial) return judgeBad(failed, generation, reason)
-  return alarm(failed, generation, attempt, reason)
+  if (isTrial) return judgeBad(failed, generation, cause)
+  return alarm(failed, generation, attempt, cause)
 }
 
 /** The machine has at least this time to accept connections after it has settled. Milliseconds of uptime. */
@@ -243,14 +243,9 @@ function succeed(life: Life, attempt: Attempt, generation: Generation): Changed 
 }
 
 /** Only a trial is left for the last good generation. */
-export function alarm(
-  life: Life,
-  generation: Generation,
-  attempt: Attempt,
-  reason: string,
-): Changed {
+export function alarm(life: Life, generation: Generation, attempt: Attempt, cause: Cause): Changed {
   const { machine } = life
-  const told = { machine, generation: generation.number, reason }
+  const told = { machine, generation: generation.number, ...cause }
   if (generation.verdict !== 'good') return { life, told: [{ ...told, kind: 'attempt failed' }] }
   return { life: { ...life, alarm: attempt.number }, told: [{ ...told, kind: 'alarm' }] }
 }

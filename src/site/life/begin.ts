@@ -195,16 +195,17 @@ function endByRestart(life: Life, attempt: Attempt, now: Now, policy: Policy): C
     return { life: ended, told: [told] }
   }
   const moment = momentOf(attempt)
-  const reason = `started again ${moment}`
-  const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
-  if (generation.verdict !== 'trial') return alarm(failed, generation, attempt, reason)
-  const told: Told[] = [{ machine, kind: 'attempt failed', generation: number, reason }]
+  const cause = { why: 'started-again', reason: `started again ${moment}` } as const
+  const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason: cause.reason })
+  if (generation.verdict !== 'trial') return alarm(failed, generation, attempt, cause)
+  const told: Told[] = [{ machine, kind: 'attempt failed', generation: number, ...cause }]
   const failures = generation.failures + 1
   const spent = generation.spent + now.uptime - attempt.from
   const counted = { ...generation, failures, spent }
   const next = withGeneration(failed, counted)
   if (failures < policyOf(generation, policy).tries) return { life: next, told }
   const times = failures === 1 ? '' : ` ${failures} times, the last time`
-  const judged = judgeBad(next, counted, `it started again${times} ${moment}`, attempt.number)
+  const all = { ...cause, reason: `it started again${times} ${moment}` }
+  const judged = judgeBad(next, counted, all, attempt.number)
   return { life: judged.life, told: [...told, ...judged.told] }
 }

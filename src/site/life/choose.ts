@@ -161,7 +161,7 @@ export function decide(
   const found = generationOf(life, number ?? life.current)
   if (!found) return undefined
   const reason = 'a person said so'
-  const changed = verdict === 'good' ? call(life, found, reason) : judgeBad(life, found, reason)
+  const changed = verdict === 'good' ? call(life, found, reason) : judgeBad(life, found, { reason })
   return { ...changed, generation: generationOf(changed.life, found.number) ?? found }
 }
 

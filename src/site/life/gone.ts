@@ -40,7 +40,7 @@ export function leaveGone(
 function leave(life: Life, generation: Generation, now: Now, byDefault?: Candidate): Changed {
   const { number, toplevel } = generation
   const reason = `the machine does not have ${toplevel} any more; run nixos-rebuild on it again, or assign an image to it`
-  const { life: judged, told } = judgeBad(life, generation, reason)
+  const { life: judged, told } = judgeBad(life, generation, { reason })
   const bad = generationOf(judged, number)
   const isOnlyGone = generation.verdict !== 'bad' || generation.isGone
   const noted = bad && isOnlyGone ? withGeneration(judged, { ...bad, isGone: true }) : judged

@@ -170,6 +170,11 @@ export function policyOf({ policy }: Generation, byDefault: Policy): Policy {
   return policy ?? byDefault
 }
 
+/** Why something failed or does not count, for programs. The reason beside it is a sentence for people. */
+export const whys = ['too-late', 'no-answer', 'started-again', 'power-cut'] as const
+
+export type Why = (typeof whys)[number]
+
 /** What has happened, for the record and for people. */
 export interface Told {
   machine: string
@@ -187,7 +192,12 @@ export interface Told {
     | 'no snapshot'
   generation: number
   reason?: string
+  /** Undefined: for another reason than these. */
+  why?: Why
 }
+
+/** Why an attempt failed, or a generation is bad. */
+export type Cause = Required<Pick<Told, 'reason'>> & Pick<Told, 'why'>
 
 /** The life after an event, and what there is to tell. */
 export interface Changed {

@@ -28,7 +28,10 @@ export const runningMs = 60 * 60_000
 /** Machines that start again within this time show a power cut. Milliseconds. */
 export const powerCutMs = 60_000
 const leastMachines = 3
-const reason = 'the power was cut: most machines started again within a minute'
+const cause = {
+  why: 'power-cut',
+  reason: 'the power was cut: most machines started again within a minute',
+} as const
 
 /** What tells a power cut, of all machines of a site. Times in uptime. */
 export interface Restarts {
@@ -53,8 +56,8 @@ export function cutMachines(restarts: Restarts, now: Now): readonly string[] {
  * Whether this tells of a power cut. The process that sees the power cut tells this of all machines of the
  * site; it tells everything else only of its own machines.
  */
-export function isOfPowerCut({ kind, reason: why }: Told): boolean {
-  return (kind === 'attempt void' || kind === 'taken back') && why === reason
+export function isOfPowerCut({ kind, why }: Told): boolean {
+  return (kind === 'attempt void' || kind === 'taken back') && why === cause.why
 }
 
 /**
@@ -75,8 +78,8 @@ function excuseStart(life: Life, restart: Restart): Changed {
   const isBad = generation.verdict === 'bad' && generation.badBy === attempt.number
   const isTrial = generation.verdict === 'trial' || isBad
   if (isTrial && generation.isExcused) return unchanged(life)
-  const cut = withAttempt(life, { ...attempt, outcome: 'void', reason })
-  const told = { machine, kind: 'attempt void', generation: generation.number, reason } as const
+  const cut = withAttempt(life, { ...attempt, outcome: 'void', reason: cause.reason })
+  const told = { machine, kind: 'attempt void', generation: generation.number, ...cause } as const
   const { alarm, ...calm } = cut
   const next: Life = alarm === attempt.number ? calm : cut
   if (!isTrial) return { life: next, told: [told] }

@@ -1,36 +1,25 @@
 /** Why an attempt failed, in words. */
 import { expectations } from '../../boots/step.ts'
 import { plural } from '../../progress.ts'
-import type { Attempt, Generation, Life, Policy } from './life.ts'
+import type { Attempt, Cause, Generation, Life, Policy } from './life.ts'
 
-/** Why an attempt failed, without its details. */
-export const reasonKinds = ['too-late', 'no-answer', 'started-again', 'other'] as const
-
-export type ReasonKind = (typeof reasonKinds)[number]
-
-const [late, unanswered] = ['not up within', 'up, but the server could not connect to']
-
-/** @param reason of a verdict or of an attempt */
-export function kindOfReason(reason = ''): ReasonKind {
-  if (reason.startsWith(late)) return 'too-late'
-  if (reason.startsWith(unanswered)) return 'no-answer'
-  return /^(?:it )?started again/.test(reason) ? 'started-again' : 'other'
-}
-
-export function tooLate(life: Life, generation: Generation, policy: Policy): string {
+export function tooLate(life: Life, generation: Generation, policy: Policy): Cause {
   const last = life.attempts.findLast((each) => each.generation === generation.number)
-  return last ? notUp(last, policy) : `${late} ${inWords(policy.deadline)}`
+  if (last) return notUp(last, policy)
+  return { why: 'too-late', reason: `not up within ${inWords(policy.deadline)}` }
 }
 
-export function notUp(attempt: Attempt, policy: Policy): string {
+export function notUp(attempt: Attempt, policy: Policy): Cause {
   const isRestarted = attempt.upFrom !== undefined
   const what = isRestarted ? 'it started again' : 'it stopped'
-  return `${late} ${inWords(policy.deadline)}: ${what} ${momentOf(attempt)}`
+  const reason = `not up within ${inWords(policy.deadline)}: ${what} ${momentOf(attempt)}`
+  return { why: 'too-late', reason }
 }
 
-export function noAnswer(ports: readonly number[], policy: Policy): string {
+export function noAnswer(ports: readonly number[], policy: Policy): Cause {
   const which = `${ports.length === 1 ? 'TCP port' : 'all of the TCP ports'} ${ports.join(', ')}`
-  return `${unanswered} ${which} within ${inWords(policy.deadline)}`
+  const reason = `up, but the server could not connect to ${which} within ${inWords(policy.deadline)}`
+  return { why: 'no-answer', reason }
 }
 
 function inWords(milliseconds: number): string {

@@ -2,10 +2,12 @@
 import {
   generationOf,
   withGeneration,
+  type Cause,
   type Changed,
   type Generation,
   type Life,
   type Told,
+  type Why,
 } from './life.ts'
 
 /** Decides a trial. */
@@ -25,12 +27,13 @@ export function judgeGood(life: Life, generation: Generation, reason: string): C
 export function judgeBad(
   life: Life,
   generation: Generation,
-  reason: string,
+  { reason, why }: Cause,
   badBy?: number,
 ): Changed {
   const { number } = generation
-  const cause = badBy === undefined ? {} : { badBy }
-  const { life: judged, told } = withVerdict(life, generation, { verdict: 'bad', reason, ...cause })
+  const by = badBy === undefined ? {} : { badBy }
+  const judgement: Judgement = { verdict: 'bad', reason, ...by }
+  const { life: judged, told } = withVerdict(life, generation, judgement, why)
   const next = judged.lastGood === number ? withOtherLastGood(judged, number) : judged
   if (next.current !== number) return { life: next, told }
   if (next.lastGood !== undefined) return { life: { ...next, current: next.lastGood }, told }
@@ -45,12 +48,18 @@ interface Judgement {
 }
 
 /** Changes nothing of what the machine boots next. */
-export function withVerdict(life: Life, generation: Generation, judgement: Judgement): Changed {
+export function withVerdict(
+  life: Life,
+  generation: Generation,
+  judgement: Judgement,
+  why?: Why,
+): Changed {
   const { badBy: _, isGone: _gone, ...rest } = generation
   const verdictNumber = Math.max(0, ...life.generations.map(verdictNumberOf)) + 1
   const judged = { ...rest, ...judgement, verdictNumber }
   const { verdict: kind, reason } = judgement
-  const told: Told = { machine: life.machine, kind, generation: judged.number, reason }
+  const { machine } = life
+  const told: Told = { machine, kind, generation: judged.number, reason, ...(why && { why }) }
   return { life: withGeneration(life, judged), told: [told] }
 }
 

@@ -156,7 +156,9 @@ export interface Noted {
 
 export type OfMachine = Noted & { machine: string }
 
-export function toldBy({ machine, ...entry }: Told, at: number): OfMachine {
+/** The log is for people: it has the reason, and not `why`. */
+export function toldBy(told: Told, at: number): OfMachine {
+  const { machine, why: _, ...entry } = told
   return { at, machine, who: { kind: 'server' }, entry }
 }
 

@@ -9,7 +9,6 @@ import type { ShardStart, ToShard } from '../../../src/serve/shard/messages.ts'
 process.once('disconnect', () => process.exit())
 const send = (message: FromShard) => process.send?.(message)
 let machines: readonly string[] = []
-const powerCut = 'the power was cut: most machines started again within a minute'
 
 function boast({ number, addresses }: ShardStart): void {
   const machines = [...addresses.values()]
@@ -22,7 +21,7 @@ function boast({ number, addresses }: ShardStart): void {
     send({ kind: 'processor', machine, fact: `${number}` })
     send({ kind: 'told', told: { machine, kind: 'good', generation: number } })
     send({ kind: 'told', told: { machine, kind: 'attempt void', generation: number } })
-    const cut = { machine, generation: number, reason: powerCut }
+    const cut = { machine, generation: number, why: 'power-cut' } as const
     send({ kind: 'told', told: { ...cut, kind: 'attempt void' } })
     send({ kind: 'told', told: { ...cut, kind: 'taken back' } })
     send({ kind: 'told', told: { ...cut, kind: 'bad' } })

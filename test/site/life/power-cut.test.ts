@@ -52,6 +52,11 @@ test('a verdict that a power cut brought is taken back, and the machine tries ag
   for (const name of names) {
     assert.equal(site.of(name).generations[1]?.verdict, 'trial')
     assert.equal(site.of(name).current, 2)
+    const ofCut = site.told.filter(({ machine, why }) => machine === name && why === 'power-cut')
+    assert.deepEqual(
+      ofCut.map(({ kind }) => kind),
+      ['attempt void', 'taken back'],
+    )
   }
   site.bless('a')
   site.wait(2 * minutes)

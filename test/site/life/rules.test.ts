@@ -47,6 +47,7 @@ suite('a trial', () => {
       machine.generation(2)?.reason ?? '',
       /^it started again 3 times, the last time before the machine reads its init$/,
     )
+    assert.equal(machine.told.at(-1)?.why, 'started-again')
     machine.comesUp()
     assert.equal(machine.begin(), 1)
   })
@@ -63,6 +64,7 @@ suite('a trial', () => {
       machine.generation(2)?.reason,
       'not up within 10 minutes: it stopped after initrd (DHCP: refused)',
     )
+    assert.equal(machine.told.at(-1)?.why, 'too-late')
     assert.equal(machine.begin(), 1)
   })
 
@@ -512,6 +514,7 @@ suite('a trial with a policy of its own', () => {
       machine.generation(2)?.reason,
       'up, but the server could not connect to all of the TCP ports 22, 80 within 4 minutes',
     )
+    assert.equal(machine.told.at(-1)?.why, 'no-answer')
     assert.equal(machine.begin(), 1)
   })
 
