@@ -228,6 +228,7 @@ const row = v.union([
     machine: v.exactOptional(v.string()),
     name: v.exactOptional(v.string()),
     who: whoSchema,
+    by: v.pipe(v.string(), v.description('Who it was, in words.')),
     kind: v.string(),
     says: v.pipe(v.string(), v.description('What was done, as a sentence.')),
   }),

@@ -123,9 +123,10 @@ suite('netimage site log', () => {
       {
         ...{ number: 4, machine: mac, kind: 'bad', generation: 2, next: 1 },
         who: { kind: 'person', uid, name: me, sudo: { user: env.SUDO_USER, uid: 1000 } },
+        by: `${env.SUDO_USER} by sudo${as}`,
         says: 'said that generation 2 is bad; generation 1 boots next',
       },
-      { number: 5, kind: 'refused', who: { kind: 'machine' }, reason },
+      { number: 5, kind: 'refused', who: { kind: 'machine' }, by: `${mac} itself`, reason },
     ])
   })
 

@@ -80,13 +80,13 @@ export function createLog({ data, get, onError }) {
 function rowItem(row) {
   if ('broken' in row)
     return el('li', { class: 'warning' }, `Row ${row.number} is broken: ${row.broken}`)
-  const { at, machine, name, who, says } = row
+  const { at, machine, name, by, says } = row
   const shown = called({ machine, name })
   return el(
     'li',
     {},
     time(at),
-    el('span', { class: 'who' }, saysWho(who, shown)),
+    el('span', { class: 'who' }, by),
     el(
       'span',
       { class: 'says' },
@@ -94,12 +94,4 @@ function rowItem(row) {
       says,
     ),
   )
-}
-
-/** As in src/site/log/sentence.ts. */
-function saysWho({ kind, uid, name = `uid ${uid}`, sudo }, machine = 'a machine') {
-  if (kind === 'server') return 'the server'
-  if (kind === 'machine') return `${machine} itself`
-  if (sudo === undefined) return name
-  return uid === 0 ? `${sudo.user} by sudo` : `${sudo.user} by sudo as ${name}`
 }

@@ -1,7 +1,7 @@
 /** A row of the log for programs. */
 import type { BrokenLogRow, LogRow } from './rows.ts'
 import type { Entry, Who } from './entry.ts'
-import { saysWhat } from './sentence.ts'
+import { saysWhat, saysWho } from './sentence.ts'
 
 export type ShownLogRow =
   | (Entry & {
@@ -12,6 +12,8 @@ export type ShownLogRow =
       /** The name that the machine has now. */
       name?: string
       who: Who
+      /** Who it was, in words. */
+      by: string
       /** What was done, as a sentence. */
       says: string
     })
@@ -29,6 +31,6 @@ export function shownLogRow(
     ...{ number, at },
     ...(machine !== undefined && { machine }),
     ...(name !== undefined && { name }),
-    ...{ who, ...entry, says: saysWhat(entry, who) },
+    ...{ who, by: saysWho(who, name ?? machine), ...entry, says: saysWhat(entry, who) },
   }
 }
