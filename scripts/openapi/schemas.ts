@@ -116,7 +116,10 @@ const machineEntries = {
   why: v.pipe(v.string(), v.description('Why it boots that next.')),
   lastGood: v.exactOptional(count),
   stateBefore: v.exactOptional(count),
-  alarms: v.pipe(texts, v.description('Why a person is to look at the machine.')),
+  alarms: v.pipe(
+    texts,
+    v.description('Why a person is to look at the machine. What is `overdue` is one of them.'),
+  ),
   seenAt: v.exactOptional(
     v.pipe(v.number(), v.description('Its last sign, to a minute or so. Milliseconds since 1970.')),
   ),

@@ -241,6 +241,11 @@ function troubleOf(event: ServeEvent): string | undefined {
   }
 }
 
+/** As in the commands and on the page. */
+export function saysStall({ next, causes }: Pick<Expectation, 'next' | 'causes'>): string {
+  return `expected next: ${next}; likely: ${causes.slice(0, 2).join('; or ')}`
+}
+
 /**
  * Tells what should have come next if a boot has given no sign for too long. A boot that was
  * refused is not waited for. If files are being sent, the transfer itself tells when it fails. The

@@ -3,7 +3,7 @@
  * Elsewhere, prints one line of JSON for each event and for each boot that hangs.
  */
 import type { ServeEvent } from '../protocols/event.ts'
-import { stallOf, type Boot } from '../boots/follow.ts'
+import { saysStall, stallOf, type Boot } from '../boots/follow.ts'
 import { remember } from '../remember.ts'
 import { printableJson, visible } from '../printable.ts'
 import { formatBytes, formatSeconds, wrap } from './format.ts'
@@ -119,12 +119,7 @@ function notesOn(boot: Boot, now: number): string[] {
   const notes = boot.trouble === undefined ? [] : [boot.trouble]
   const stall = stallOf(boot, now)
   if (!stall) return notes
-  const causes = stall.causes.slice(0, 2).join('; or ')
-  return [
-    ...notes,
-    `expected next: ${stall.next}; likely: ${causes}`,
-    `see docs/troubleshooting.md, “after ${boot.step}”`,
-  ]
+  return [...notes, saysStall(stall), `see docs/troubleshooting.md, “after ${boot.step}”`]
 }
 
 function asLines(output: PatientOutput, messages: PatientOutput, boots: () => Boot[]): BootView {

@@ -1,5 +1,5 @@
 /** What the page tells of machines and groups, in the words of `netimage site status` and `netimage boots`. */
-import { stallOf, type Boot } from '../boots/follow.ts'
+import { saysStall, stallOf, type Boot } from '../boots/follow.ts'
 import { bootSteps, type BootStep, type Expectation } from '../boots/step.ts'
 import type { LayerSize } from '../roots/store.ts'
 import { saysStands, type GroupStatus, type RolloutStatus } from '../site/rollout/status.ts'
@@ -8,7 +8,10 @@ import { whatNext } from '../site/rollout/what-next.ts'
 import { statusInSite, type MachineInGroup, type SiteContext } from '../site/status.ts'
 import type { Life } from '../site/life/life.ts'
 
-/** As in `netimage site status --json`, and more that a running server knows. */
+/**
+ * As in `netimage site status --json`, and more that a running server knows. Its `alarms` also have what is
+ * overdue.
+ */
 export interface ShownMachine extends MachineInGroup {
   /** When it gave its last sign, to a minute or so. Milliseconds since 1970. */
   seenAt?: number
@@ -34,13 +37,24 @@ export function shownMachine(
 ): ShownMachine {
   const { lastSignAt: seenAt } = life
   const stall = boot && stallOf(boot, now)
+  const status = statusInSite(life, context)
   return {
-    ...statusInSite(life, context),
+    ...status,
+    ...(stall && { alarms: [...status.alarms, alarmOf(boot, stall)] }),
     ...(seenAt !== undefined && { seenAt }),
     ...(boot && { boot }),
     ...(stall && { overdue: { next: stall.next, causes: stall.causes } }),
     ...(layer && { layer }),
   }
+}
+
+/**
+ * A problem alone is no alarm: a machine that boots asks for files that there need not be. If the machine then
+ * gives no sign for too long, the problem is a part of the alarm.
+ */
+function alarmOf({ trouble }: Boot, stall: Expectation): string {
+  const last = trouble === undefined ? '' : `; the last problem: ${trouble}`
+  return `its boot gives no sign: ${saysStall(stall)}${last}`
 }
 
 /** A group and its newest roll-out, as in `netimage site status --json`, and more. */

@@ -16,7 +16,7 @@ import { watchEvents } from './support/events.ts'
 import { listOf, openPage } from './support/open-page.ts'
 
 const freshName = freshNames(temporaryDirectory())
-const [mac, other] = ['dc:a6:32:01:02:03', 'dc:a6:32:01:02:04']
+const [mac, other, third] = ['dc:a6:32:01:02:03', 'dc:a6:32:01:02:04', 'dc:a6:32:01:02:05']
 const object = v.record(v.string(), v.unknown())
 
 suite('the data of the page', () => {
@@ -92,20 +92,33 @@ suite('the data of the page', () => {
   })
 
   test('show a machine that only asks apart, and tell what a boot that hangs waits for', async (context) => {
-    const state = await begunRollout(freshName(), [mac])
+    const state = await begunRollout(freshName(), [mac, third])
     const stranger = bootOf(other, { step: 'dhcp', steps: { dhcp: 1 } })
     const started = Date.now() - 600_000
+    const trouble = 'x.img: there is no such file'
     const hanging = bootOf(mac, {
       started,
       step: 'kernel',
       steps: { kernel: started },
       lastSign: started,
+      trouble,
     })
-    const { json } = await openPage(context, state, () => [stranger, hanging])
+    // It comes up, although it has asked for a file that is not there.
+    const comesUp = bootOf(third, { trouble })
+    const { json, ask } = await openPage(context, state, () => [stranger, hanging, comesUp])
     const answer = await json('/api/machines')
     assert.deepEqual(listOf(answer, 'others'), [stranger])
-    const [shown] = listOf(answer, 'machines')
+    const [shown, up] = listOf(answer, 'machines')
     assert.equal(v.parse(object, shown?.['overdue'])['next'], 'the loader asks for the initrd')
+    const [alarm, ...more] = v.parse(v.array(v.string()), shown?.['alarms'])
+    assert.match(alarm ?? '', /gives no sign.*the loader asks for the initrd.*no such file$/)
+    assert.deepEqual([more, up?.['machine'], up?.['alarms']], [[], third, []])
+    const { body } = await ask('/metrics')
+    for (const [machine, count] of [
+      [mac, 1],
+      [third, 0],
+    ] as const)
+      assert.match(body, new RegExp(`^netimage_machine_alarms.*${machine}.* ${count}$`, 'm'))
   })
 
   test('have what machines say as text, whatever it is', async (context) => {

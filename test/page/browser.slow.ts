@@ -147,7 +147,7 @@ suite('the status page in Chromium', () => {
     await row(page, other).getByText(shown).waitFor()
     await page.getByRole('listitem').filter({ hasText: shown }).waitFor()
     await row(page, other).getByRole('link').click()
-    await page.getByRole('list', { name: 'Alarms' }).getByText(shown).waitFor()
+    await page.getByRole('table', { name: 'The last boots' }).getByText(shown).waitFor()
     assert.equal(await page.locator('main img').count(), 0)
   })
 

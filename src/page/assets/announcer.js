@@ -1,5 +1,7 @@
-/** Tells screen readers what a person would look up for, and not more. */
-import { warningsOf } from './state.js'
+/**
+ * Tells people who use a screen reader what others would notice at once: a roll-out that changes its state, and a
+ * new alarm. Other changes are not told.
+ */
 import { called, visible } from './text.js'
 
 /** So that several changes are one sentence. */
@@ -34,7 +36,7 @@ export function createAnnouncer(region) {
     )
     alarmed = new Set(
       [...machines.values()]
-        .filter((each) => warningsOf(each).length > 0)
+        .filter(({ alarms }) => alarms.length > 0)
         .map(({ machine }) => machine),
     )
   }
@@ -42,7 +44,7 @@ export function createAnnouncer(region) {
   return {
     say,
     learn,
-    /** Says which roll-outs go otherwise than before, and which machines need a look now. */
+    /** Says which roll-outs go otherwise than before, and which machines have alarms now. */
     tell(data) {
       const [before, known] = [rollouts, alarmed]
       learn(data)
@@ -54,7 +56,7 @@ export function createAnnouncer(region) {
       }
       for (const name of alarmed) {
         const machine = data.machines.get(name)
-        if (!known.has(name)) say(`${called(machine)}: ${warningsOf(machine)[0]}`)
+        if (!known.has(name)) say(`${called(machine)}: ${machine.alarms[0]}`)
       }
     },
   }

@@ -1,25 +1,16 @@
 /** The lists and tables of one machine. */
 import { el, time } from './dom.js'
-import {
-  kindOf,
-  saysGeneration,
-  saysLayer,
-  saysLength,
-  saysState,
-  stepName,
-  warningsOf,
-} from './state.js'
+import { kindOf, saysGeneration, saysLayer, saysLength, saysState, stepName } from './state.js'
 import { called, hashOf, imageSaid, machineHash, plural } from './text.js'
 
 const mostAttempts = 10
 
-export function warningList(machine) {
-  const warnings = warningsOf(machine)
-  if (warnings.length === 0) return []
+export function alarmList({ alarms }) {
+  if (alarms.length === 0) return []
   return el(
     'ul',
     { class: 'warning', 'aria-label': 'Alarms' },
-    warnings.map((text) => el('li', {}, text)),
+    alarms.map((text) => el('li', {}, text)),
   )
 }
 

@@ -2,12 +2,12 @@
 import { againMs } from './data.js'
 import { el, replace, setText, time } from './dom.js'
 import {
+  alarmList,
   attemptTable,
   bootTable,
   eventList,
   facts,
   generationTable,
-  warningList,
 } from './machine-parts.js'
 import { kindOf, reachedAt, stepName } from './state.js'
 import { called, encode, formatLength, plural } from './text.js'
@@ -105,7 +105,7 @@ export function createMachine({ data, get, announce }) {
     const usual = data.groups.get(machine.group)?.usualBoot
     replace(
       body,
-      warningList(machine),
+      alarmList(machine),
       facts(machine, data, now),
       el('h2', {}, 'Boots'),
       ...(boot && hasTimes(boot)

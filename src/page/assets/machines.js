@@ -9,11 +9,8 @@ import {
   saysState,
   stateNames,
   stepName,
-  warningsOf,
 } from './state.js'
 import { called, formatLength, formatTime, imageSaid, machineHash, plural } from './text.js'
-
-const attention = 'attention'
 
 /** @param go sets the part of the address after `?` */
 export function createMachines(data, go) {
@@ -31,7 +28,7 @@ export function createMachines(data, go) {
   replace(
     state,
     el('option', { value: '' }, 'all'),
-    el('option', { value: attention }, 'needs a look'),
+    el('option', { value: 'alarms' }, 'has alarms'),
     Object.entries(stateNames).map(([value, name]) => el('option', { value }, name)),
     el('option', { value: 'held' }, 'held'),
   )
@@ -54,7 +51,7 @@ export function createMachines(data, go) {
 
   function filter() {
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean)
-    const counts = { shown: 0, attention: 0 }
+    const counts = { shown: 0, alarms: 0 }
     for (const row of rows.all()) {
       const { item } = row
       const isMatch =
@@ -63,15 +60,15 @@ export function createMachines(data, go) {
         isInState(item, state.value)
       if (row.element.hidden === isMatch) row.element.hidden = !isMatch
       if (isMatch) counts.shown++
-      if (isInState(item, attention)) counts.attention++
+      if (isInState(item, 'alarms')) counts.alarms++
     }
     const total = data.machines.size
     const isAll = counts.shown === total
     const shown = isAll
       ? plural(total, 'machine')
       : `${counts.shown} of ${plural(total, 'machine')}`
-    const looks = counts.attention === 0 ? '' : `; ${counts.attention} to look at`
-    setText(count, total === 0 ? 'No machines yet.' : `${shown}${looks}`)
+    const alarms = counts.alarms === 0 ? '' : `; ${counts.alarms} with alarms`
+    setText(count, total === 0 ? 'No machines yet.' : `${shown}${alarms}`)
   }
 
   function showMore() {
@@ -135,7 +132,7 @@ function choose(select, value) {
 function isInState(machine, wanted) {
   if (wanted === '') return true
   if (wanted === 'held') return machine.held !== undefined
-  if (wanted === attention) return kindOf(machine) === 'failed' || warningsOf(machine).length > 0
+  if (wanted === 'alarms') return machine.alarms.length > 0
   return kindOf(machine) === wanted
 }
 
@@ -158,7 +155,7 @@ function createRow(data) {
   const since = el('small')
   const [runs, runsImage] = [el('span'), el('small')]
   const [next, nextImage] = [el('span'), el('small')]
-  const [length, started] = [el('span'), el('small')]
+  const [length, started, trouble] = [el('span'), el('small'), el('small')]
   const cell = (label, ...children) => el('td', { role: 'cell', 'data-label': label }, ...children)
   const group = cell('Group')
   const layer = cell('Layer')
@@ -171,7 +168,7 @@ function createRow(data) {
     cell('Step', badge, since),
     cell('Runs', runs, runsImage),
     cell('Boots next', next, nextImage),
-    cell('Last boot', length, started),
+    cell('Last boot', length, started, trouble),
     layer,
     alarms,
   )
@@ -210,10 +207,10 @@ function createRow(data) {
       setText(nextImage, item.next && !isSame ? imageSaid(data.images, item.next.image) : '')
       setText(length, saysLength(boot))
       setText(started, boot ? formatTime(boot.started) : '')
+      setText(trouble, boot?.trouble ?? '')
       setText(layer, saysLayer(item.layer))
-      const warnings = warningsOf(item)
-      setText(alarms, warnings.length === 0 ? '–' : warnings.join('. '))
-      setAttribute(alarms, 'class', warnings.length > 0 ? 'warning' : undefined)
+      setText(alarms, item.alarms.length === 0 ? '–' : item.alarms.join('. '))
+      setAttribute(alarms, 'class', item.alarms.length > 0 ? 'warning' : undefined)
       tick()
     },
   }
@@ -222,5 +219,6 @@ function createRow(data) {
 function wordsOf(item) {
   const { machine, name = '', group = '', boot, last } = item
   const texts = [machine, name, group, boot?.address ?? '', saysState(item), boot?.step ?? '']
-  return [...texts, last?.generation.image ?? '', ...warningsOf(item)].join('\n').toLowerCase()
+  const more = [last?.generation.image ?? '', boot?.trouble ?? '', ...item.alarms]
+  return [...texts, ...more].join('\n').toLowerCase()
 }

@@ -47,17 +47,6 @@ export function saysState({ last }) {
   return last?.says ?? stateNames.new
 }
 
-/** Why a person is to look at the machine. */
-export function warningsOf({ alarms, overdue, boot }) {
-  return [
-    ...alarms,
-    ...(overdue
-      ? [`expected next: ${overdue.next}; likely: ${overdue.causes.slice(0, 2).join('; or ')}`]
-      : []),
-    ...(boot?.trouble === undefined ? [] : [boot.trouble]),
-  ]
-}
-
 /** When the step of the boot was reached. Undefined if the machine was up before the server started. */
 export function reachedAt(boot) {
   return boot?.steps[boot.step]

@@ -49,7 +49,7 @@ export function siteMetrics(seen: Seen, { images }: ShownImages, disk: Disk): Me
     },
     {
       ...{ name: 'netimage_machine_alarms', type: 'gauge' },
-      help: 'For how many reasons a person is to look at a machine.',
+      help: 'How many alarms a machine has: reasons for which a person is to look at it.',
       samples: of(({ alarms }) => alarms.length),
     },
     {
