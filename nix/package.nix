@@ -35,6 +35,7 @@ let
     "LICENSE"
     "src"
     "nix/dependencies"
+    "packaging/files/netimage.service"
   ];
   root = toString ../.;
 in
@@ -74,6 +75,10 @@ stdenvNoCC.mkDerivation {
     mkdir -p $out/bin $out/lib/netimage
     cp -r package.json LICENSE src $out/lib/netimage
     cp -r nix/dependencies $out/lib/netimage/node_modules
+    mkdir -p $out/lib/systemd/system
+    # Without Debian's paths.
+    sed "s,^ExecStart=/usr,ExecStart=$out,; /^Documentation=/d; /default\/netimage/d" \
+      packaging/files/netimage.service > $out/lib/systemd/system/netimage.service
     makeWrapper ${node}/bin/node $out/bin/netimage \
       --add-flags $out/lib/netimage/src/cli.ts \
       --suffix PATH : ${

@@ -307,57 +307,21 @@ in
       };
     };
 
+    # The unit is the package's own, with its limits. Without it, nothing starts.
+    systemd.packages = [ cfg.package ];
     systemd.services.netimage = {
-      description = "Boot machines over the network";
-      wants = [ "network-online.target" ];
-      after = [ "network-online.target" ];
+      overrideStrategy = "asDropin";
       wantedBy = [ "multi-user.target" ];
-      # The interface or its address may come at any time.
-      startLimitIntervalSec = 0;
       # The restart commands of the site's file are mostly ssh.
       path = [
         pkgs.util-linux
         pkgs.openssh
       ];
-      environment.XDG_CACHE_HOME = "/var/cache/netimage";
-      serviceConfig = {
-        ExecStart = utils.escapeSystemdExecArgs command;
-        Restart = "on-failure";
-        RestartSec = 5;
-        # A wrong flag stays wrong.
-        RestartPreventExitStatus = 2;
-        # If the memory runs out, the server starts the process that was killed again by itself.
-        OOMPolicy = "continue";
-        User = "netimage";
-        StateDirectory = "netimage";
-        StateDirectoryMode = "0700";
-        CacheDirectory = "netimage";
-        CacheDirectoryMode = "0700";
-        UMask = "0077";
-        AmbientCapabilities = "CAP_NET_BIND_SERVICE";
-        CapabilityBoundingSet = "CAP_NET_BIND_SERVICE";
-        NoNewPrivileges = true;
-        ProtectSystem = "strict";
-        ProtectHome = true;
-        PrivateTmp = true;
-        PrivateDevices = true;
-        ProtectProc = "invisible";
-        ProtectClock = true;
-        ProtectHostname = true;
-        ProtectControlGroups = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        RestrictAddressFamilies = "AF_INET AF_INET6 AF_NETLINK AF_UNIX";
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        LockPersonality = true;
-        RemoveIPC = true;
-        SystemCallArchitectures = "native";
-        SystemCallFilter = "@system-service";
-        SystemCallErrorNumber = "EPERM";
-        # Node.js compiles code while it runs, so MemoryDenyWriteExecute cannot be set.
-      };
+      # The empty one removes the command of the unit.
+      serviceConfig.ExecStart = [
+        ""
+        (utils.escapeSystemdExecArgs command)
+      ];
     };
   };
 }

@@ -33,9 +33,8 @@ export function makeDebianPackage(
   const usr = join(tree, 'usr')
   cpSync(program, usr, { recursive: true, verbatimSymlinks: true })
   renameSync(join(usr, 'share/zsh/site-functions'), join(usr, 'share/zsh/vendor-completions'))
-  put(join(files, 'debian/copyright'), join(usr, 'share/doc/netimage/copyright'))
-  put(join(files, 'netimage.service'), join(usr, 'lib/systemd/system/netimage.service'))
-  put(join(files, 'debian/default'), join(tree, 'etc/default/netimage'))
+  cpSync(join(files, 'debian/copyright'), join(usr, 'share/doc/netimage/copyright'))
+  cpSync(join(files, 'debian/default'), join(tree, 'etc/default/netimage'))
   const installed = regularFiles(tree)
   const control = join(tree, 'DEBIAN')
   mkdirSync(control)
@@ -43,7 +42,7 @@ export function makeDebianPackage(
   writeFileSync(join(control, 'conffiles'), '/etc/default/netimage\n')
   writeFileSync(join(control, 'md5sums'), installed.map((file) => md5Line(tree, file)).join(''))
   for (const script of ['postinst', 'prerm', 'postrm']) {
-    put(join(files, 'debian', script), join(control, script))
+    cpSync(join(files, 'debian', script), join(control, script))
   }
   levelTree(tree, epoch)
   const file = join(output, `netimage_${debianVersion}_${name}.deb`)
@@ -78,11 +77,6 @@ Description: boot NixOS over the network
  .
  The package brings its own Node.js. Its service starts when you enable it.
 `
-}
-
-function put(from: string, to: string): void {
-  mkdirSync(join(to, '..'), { recursive: true })
-  cpSync(from, to)
 }
 
 /** Relative to the tree, in the order of their names. */

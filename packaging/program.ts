@@ -12,6 +12,7 @@ import { installProduction } from './production.ts'
 import type { Request } from './request.ts'
 
 const repository = join(import.meta.dirname, '..')
+const files = join(import.meta.dirname, 'files')
 
 /** A kind of computer, as Node calls it. */
 export type Architecture = 'x64' | 'arm64'
@@ -45,7 +46,7 @@ export function packForNpm({ work, output, epoch }: Request): string {
 }
 
 /**
- * The packed program with its dependencies, its own Node, its manual and its completions.
+ * The packed program with its dependencies, its own Node, its unit, its manual and its completions.
  *
  * @returns a directory with `bin`, `lib` and `share`, which works below any prefix
  */
@@ -64,7 +65,9 @@ export async function makeProgram(
   execFileSync('tar', ['--extract', ...from])
   for (const name of documents) renameSync(join(library, name), join(documentation, name))
   takeDependencies(join(work, `production-${architecture}`), architecture, library, documentation)
-  cpSync(join(import.meta.dirname, 'files/netimage'), join(tree, 'bin/netimage'))
+  const unit = 'netimage.service'
+  cpSync(join(files, 'netimage'), join(tree, 'bin/netimage'))
+  cpSync(join(files, unit), join(tree, 'lib/systemd/system', unit))
   await writeHelp(shared, epoch)
   levelTree(tree, epoch)
   return tree

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { repository } from '../support/netimage.ts'
@@ -49,7 +49,8 @@ suite('the flake', () => {
   before(async () => {
     world = await createFixtureWorld(join(directory, 'world'))
     mkdirSync(own)
-    for (const name of ['flake.nix', 'default.nix', 'nix', 'src', 'package.json', 'LICENSE']) {
+    const program = ['src', 'package.json', 'LICENSE', 'packaging/files/netimage.service']
+    for (const name of ['flake.nix', 'default.nix', 'nix', ...program]) {
       cpSync(join(repository, name), join(own, name), { recursive: true })
     }
     cpSync(fixture, nixpkgs, { recursive: true })
@@ -92,6 +93,10 @@ suite('the flake', () => {
     await nix('build', '--no-link', `path:${own}#netimage`)
     const program = await nix('eval', '--raw', `path:${own}#apps.x86_64-linux.default.program`)
     assert.match(program, /^\/nix\/store\/[a-z0-9]{32}-netimage-[\d.]+\/bin\/netimage$/)
+    const unit = join(dirname(program), '../lib/systemd/system/netimage.service')
+    const text = readFileSync(world.realPath(unit), 'utf8')
+    assert.ok(text.includes(`\nExecStart=${program} serve --state /var/lib/netimage `), text)
+    assert.doesNotMatch(text, /\/usr|\/etc/)
   })
 
   test('has the same package as default.nix', async () => {
@@ -127,7 +132,8 @@ suite('the flake', () => {
       writeFileSync(join(flake, 'configuration.nix'), '{ system.stateVersion = "26.05"; }')
       const from = ['--override-input', 'netimage', `path:${own}`]
       const within = ['--override-input', 'netimage/nixpkgs', `path:${nixpkgs}`]
-      return await nix('eval', '--raw', `path:${flake}#${attribute}`, ...from, ...within)
+      const how = ['--raw', '--apply', 'toString', `path:${flake}#${attribute}`]
+      return await nix('eval', ...how, ...from, ...within)
     }
 
     test('has a machine with an image', async () => {

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import * as v from 'valibot'
@@ -15,12 +15,11 @@ import { temporaryDirectory } from '../support/temporary.ts'
 import { createFixtureWorld, systemExpression } from './support.ts'
 
 const ports = v.array(v.number())
-const setting = v.union([v.string(), v.number(), v.boolean()])
 const evaluatedSchema = v.object({
   undeclared: v.array(v.string()),
   failing: v.array(v.string()),
-  service: v.record(v.string(), setting),
-  startLimit: v.number(),
+  packages: v.array(v.string()),
+  service: v.strictObject({ ExecStart: v.array(v.string()) }),
   interfaces: v.record(v.string(), v.object({ allowedTCPPorts: ports, allowedUDPPorts: ports })),
   site: v.string(),
   user: v.object({ isSystemUser: v.boolean(), home: v.string() }),
@@ -58,10 +57,8 @@ suite('the module of the server', () => {
       `with ${expression}; let plain = builtins.unsafeDiscardStringContext; in {
         inherit undeclared;
         failing = map (each: each.message) (builtins.filter (each: !each.assertion) config.assertions);
-        service = config.systemd.services.netimage.serviceConfig // {
-          ExecStart = plain config.systemd.services.netimage.serviceConfig.ExecStart;
-        };
-        startLimit = config.systemd.services.netimage.startLimitIntervalSec;
+        packages = map toString config.systemd.packages;
+        service = builtins.mapAttrs (_: map plain) config.systemd.services.netimage.serviceConfig;
         interfaces = config.networking.firewall.interfaces;
         site = plain config.environment.etc."netimage/site.json".source.text;
         user = config.users.users.netimage;
@@ -88,11 +85,14 @@ suite('the module of the server', () => {
     assert.deepEqual((await evaluate('openFirewall = false;')).interfaces, {})
   })
 
-  test('systemd accepts the unit, and calls its exposure OK', async () => {
-    const { service } = await evaluate('')
-    const lines = Object.entries(service).map(([name, value]) => `${name}=${value}`)
+  test('systemd accepts the unit of the package with its command, and calls its exposure OK', async () => {
+    const { packages, service } = await evaluate('')
+    assert.deepEqual(packages, [packageDirectory])
     const unit = join(directory, 'netimage.service')
-    writeFileSync(unit, ['[Service]', ...lines, ''].join('\n'))
+    copyFileSync(join(repository, 'packaging/files/netimage.service'), unit)
+    mkdirSync(`${unit}.d`)
+    const lines = service.ExecStart.map((value) => `ExecStart=${value}`)
+    writeFileSync(`${unit}.d/overrides.conf`, ['[Service]', ...lines, ''].join('\n'))
     const analyze = (...args: string[]) => {
       const run = spawnSync(findProgram('systemd-analyze'), [...args, unit], { encoding: 'utf8' })
       return { status: run.status, stderr: run.stderr }
@@ -102,21 +102,6 @@ suite('the module of the server', () => {
     assert.deepEqual(analyze('verify', '--man=no'), accepted)
     // Up to 2.5 of 10. systemd says OK up to 5.
     assert.deepEqual(analyze('security', '--offline=true', '--threshold=25'), accepted)
-  })
-
-  test('may do what the service of the Debian package may, and no more, and starts as often', async () => {
-    const { startLimit, service: all } = await evaluate('')
-    const { ExecStart: _, ...service } = all
-    const unit = readFileSync(join(repository, 'packaging/files/netimage.service'), 'utf8')
-    const lines = unit.split('[Service]\n')[1]?.split('[Install]')[0]?.split('\n') ?? []
-    const ofDebian = lines.flatMap((line) => {
-      const [name = '', ...value] = line.split('=')
-      const isOther = line === '' || line.startsWith('#') || /^(ExecStart|Environment)/.test(name)
-      return isOther ? [] : [[name, value.join('=').replace(/^yes$/, 'true')]]
-    })
-    const texts = Object.entries(service).map(([name, value]) => [name, String(value)])
-    assert.deepEqual(Object.fromEntries(texts), Object.fromEntries(ofDebian))
-    assert.ok(unit.includes(`\nStartLimitIntervalSec=${startLimit}\n`))
   })
 
   test('the program understands all flags, whatever the texts are', async () => {
@@ -142,7 +127,7 @@ suite('the module of the server', () => {
     `,
       { card: 'no-such-card' },
     )
-    const [program, ...args] = argumentsOf(String(service['ExecStart']))
+    const [program, ...args] = argumentsOf(service.ExecStart)
     assert.equal(program, join(packageDirectory, 'bin/netimage'))
     assert.equal(args[1], '/srv/100% of $HOME')
     const allowed = args.flatMap((flag, at) => (flag === '--allow' ? [args[at + 1]] : []))
@@ -179,7 +164,7 @@ suite('the module of the server', () => {
     const [desk, lab] = parsed.desired.groups
     assert.equal(desk?.system, './desk')
     assert.match(lab?.system ?? '', /^\/nix\/store\/[^/]+\/net-image$/)
-    assert.equal(argumentsOf(String(service['ExecStart']))[2], lab?.system)
+    assert.equal(argumentsOf(service.ExecStart)[2], lab?.system)
     assert.deepEqual(lab?.maxUnavailable, { count: 2 })
     assert.deepEqual(parsed.desired.machines[0]?.macs, ['dc:a6:32:01:02:03'])
   })
@@ -195,7 +180,7 @@ suite('the module of the server', () => {
 })
 
 /** As systemd reads them [systemd.service(5), "Command lines"], of the forms that the module writes. */
-function argumentsOf(line: string): string[] {
+function argumentsOf([, line = '']: readonly string[]): string[] {
   return [...line.matchAll(/"(?:[^"\\]|\\.)*"/g)].map(([quoted]) =>
     v.parse(v.string(), JSON.parse(quoted)).replaceAll('%%', '%').replaceAll('$$', '$'),
   )

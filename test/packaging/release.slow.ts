@@ -123,7 +123,13 @@ suite('a release', () => {
       tar -xzf /shared/tarball -C '/opt/my programs'
       ln -s "/opt/my programs/netimage-${version}-linux-x64/bin/netimage" /usr/local/bin/netimage
       netimage --version
-      . /shared/build-image`,
+      (. /shared/build-image)
+
+      ln -s "/opt/my programs/netimage-${version}-linux-x64" /opt/netimage
+      cd /opt/netimage
+      useradd --system netimage
+      sed "s,/usr/,$PWD/," lib/systemd/system/netimage.service >/etc/systemd/system/netimage.service
+      systemd-analyze verify --man=no netimage.service`,
       join(directory, 'tarball'),
       { tarball: released(tarball), 'build-image': buildImage },
     )
