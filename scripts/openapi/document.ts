@@ -91,7 +91,7 @@ const paths: Record<string, object> = {
       responses: {
         200: { description: 'It does not end.', content: { 'text/event-stream': {} } },
         ...ofAllPaths,
-        503: { description: 'Too many clients listen.' },
+        503: failed('Too many clients listen.'),
       },
     },
   },

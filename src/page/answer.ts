@@ -26,22 +26,38 @@ export function dataAnswer(value: object): Answer {
   return jsonAnswer(`${printableJson(value)}\n`)
 }
 
-/** What the commands do not have: docs/errors.md explains each one. */
+/** The codes that only the page has, and no command. docs/errors.md explains each one. */
 export type RefusalCode =
-  'bad-path' | 'bad-query' | 'bad-host' | 'not-found' | 'bad-method' | 'internal'
+  | 'bad-path'
+  | 'bad-query'
+  | 'bad-host'
+  | 'not-found'
+  | 'bad-method'
+  | 'too-many-listeners'
+  | 'internal'
 
-/** @param sentence for people */
-export function refusal(status: number, code: RefusalCode, sentence: string): Answer {
-  return { status, type: json, body: `${printableJson({ error: { code, message: sentence } })}\n` }
+/** @param hint what the person can do next */
+export function refusal(status: number, code: RefusalCode, message: string, hint?: string): Answer {
+  return errorAnswer(status, { code, message, hint })
 }
 
-/** What cannot be read now. The same words as in the output of `--json`. */
-export function failure(status: number, { code, message, hint }: NetimageError): Answer {
+/** The answer if something cannot be read now: an error as the commands tell it with `--json`. */
+export function failure(status: number, error: NetimageError): Answer {
+  return errorAnswer(status, error)
+}
+
+interface Told {
+  code: string
+  message: string
+  hint: string | undefined
+}
+
+function errorAnswer(status: number, { code, message, hint }: Told): Answer {
   const error = { code, message, ...(hint !== undefined && { hint }) }
   return { status, type: json, body: `${printableJson({ error })}\n` }
 }
 
-/** Nobody may keep it: it is another one each time. */
+/** An answer that is made anew each time, so that nobody may keep it. */
 export function freshAnswer(body: string, type: string): Answer {
   return { status: 200, type, body }
 }

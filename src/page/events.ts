@@ -8,8 +8,9 @@ import type { Changes } from './view.ts'
 
 export interface EventClients {
   readonly size: number
-  /** @returns false if there are too many clients */
-  add(response: ServerResponse): boolean
+  /** Whether there are so many clients that no more may be added. */
+  readonly isFull: boolean
+  add(response: ServerResponse): void
   tell(changes: Changes): void
   /** What is shown cannot be read now. */
   tellProblem(error: NetimageError): void
@@ -72,8 +73,10 @@ export function createEventClients(settings: EventSettings): EventClients {
     get size() {
       return clients.size
     },
+    get isFull() {
+      return clients.size >= most
+    },
     add(response) {
-      if (clients.size >= most) return false
       response.writeHead(200, {
         'Content-Type': 'text/event-stream',
         'Cache-Control': 'no-store',
@@ -87,7 +90,6 @@ export function createEventClients(settings: EventSettings): EventClients {
         if (clients.size === 0) onWatched(false)
       })
       if (clients.size === 1) onWatched(true)
-      return true
     },
     tell: ({ machines, groups, others, log }) =>
       tellAll((pending) => {

@@ -27,7 +27,7 @@ export interface PageSettings {
   onError: (error: NetimageError) => void
 }
 
-/** It is to be told what its server sees. */
+/** The server tells the page each event of a boot (`see`) and each verdict (`told`), which it counts. */
 export interface Page extends Pick<Counts, 'see' | 'told'> {
   url: string
   close(): Promise<void>
@@ -61,20 +61,13 @@ export async function startPage(settings: PageSettings): Promise<Page> {
 
   const counts = createCounts(settings.operations)
   const routes = {
-    ...{ state, view, files: readFiles(), images: createReadImages(state) },
+    ...{ state, view, events, files: readFiles(), images: createReadImages(state) },
     ...{ counts, startedAt: Date.now() },
   }
   const server = await startPageServer({
     ...{ host, port, onError },
     names: new Set([host, ...settings.names].map((name) => name.toLowerCase())),
-    async answer(request) {
-      if (request.path !== '/api/events') return await answerPath(routes, request)
-      if (request.isHead) return { status: 200, type: 'text/event-stream', body: '' }
-      return (response) => {
-        if (events.add(response)) return
-        response.writeHead(503, { 'Retry-After': '10', 'Cache-Control': 'no-store' }).end()
-      }
-    },
+    answer: (request) => answerPath(routes, request),
   })
   const shown = server.address.includes(':') ? `[${server.address}]` : server.address
   return {

@@ -135,12 +135,12 @@ async function respond(
   const send = (one: Answer) => sendAnswer(request, response, one)
   if (method !== 'GET' && method !== 'HEAD') {
     response.setHeader('Allow', 'GET, HEAD')
-    send(refusal(405, 'bad-method', 'This server can only be read: use GET or HEAD.'))
+    send(refusal(405, 'bad-method', 'This server can only be read.', 'Use GET or HEAD.'))
     return
   }
   const { host = [] } = headersDistinct
   if (host.length !== 1 || !isOwnHost(host[0], socket.localAddress, names)) {
-    send(refusal(403, 'bad-host', foreignHost))
+    send(refusal(403, 'bad-host', foreignHost, nameIt))
     return
   }
   const path = pathOfTarget(url)
@@ -154,12 +154,13 @@ async function respond(
     found = await answer({ path, query, isHead: method === 'HEAD' })
   } catch (error) {
     onError(asNetimageError(error))
-    send(refusal(500, 'internal', 'The answer could not be made. The server has told why.'))
+    send(refusal(500, 'internal', 'The answer could not be made.', seeOutput))
     return
   }
   if (typeof found === 'function') found(response)
   else send(found)
 }
 
-const foreignHost =
-  'This server does not know itself by the name in the URL. Use its IP address or localhost, or start it with --page-name NAME.'
+const seeOutput = 'The output of netimage serve says why: this is a defect of netimage.'
+const foreignHost = 'This server does not know itself by the name in the URL.'
+const nameIt = 'Use its IP address or localhost, or start it with --page-name NAME.'

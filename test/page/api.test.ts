@@ -71,8 +71,16 @@ suite('the data of the page', () => {
       ...['/api/machines/02:00:00:00:00:01', '/assets', '/index.html/'],
     ]
     for (const path of missing) assert.equal((await ask(path)).status, 404, path)
-    for (const query of ['number=0', 'number=501', 'number=x', 'nothing=1', 'after=-1']) {
-      assert.equal((await ask(`/api/log?${query}`)).status, 400, query)
+    const wrong = {
+      ...{ 'number=0': 'number must be a whole number from 1 to 500' },
+      ...{ 'number=501': 'number must be', 'since=1&number=x': 'number must be' },
+      ...{ 'after=-1': 'after must be a whole number from 0', 'number=': 'number must be' },
+      'nothing=1': 'this path does not take nothing, but only number, machine, since, after',
+    }
+    for (const [query, says] of Object.entries(wrong)) {
+      const { status, body } = await ask(`/api/log?${query}`)
+      assert.equal(status, 400, query)
+      assert.ok(body.includes(says), body)
     }
   })
 
@@ -183,8 +191,9 @@ suite('the data of the page', () => {
     const at = new URL('/api/events', url)
     const all = []
     for (let count = 0; count < 32; count++) all.push(await watchEvents(context, at))
-    const { status, headers } = await ask('/api/events')
-    assert.deepEqual([status, headers['retry-after']], [503, '10'])
+    const { status, headers, body } = await ask('/api/events')
+    assert.deepEqual([status, headers['retry-after']], [503, '1'])
+    assert.match(body, /"too-many-listeners","message":"32 clients listen already\."/)
     all[0]?.close()
     await waitUntil('there is room again', async () => {
       const again = await watchEvents(context, at)

@@ -7,6 +7,7 @@ import { suite, test } from 'node:test'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import * as v from 'valibot'
 import { openApi, openApiText } from '../../scripts/openapi/document.ts'
+import { paths } from '../../src/page/routes.ts'
 import { begunRollout } from '../serve/support/begun-rollout.ts'
 import { netimageJson, repository } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -44,6 +45,8 @@ suite('the OpenAPI document', () => {
     assertFits(answer, 'site', 'served')
     assert.throws(() => assertFits(answer, 'site'))
     assert.throws(() => assertFits({ ...answer, startedAt: 'now' }, 'site', 'served'))
+    const described = Object.keys(v.parse(documentSchema, openApi(false)).paths)
+    assert.deepEqual([...described, '/api/openapi.json'].toSorted(), paths.toSorted())
   })
 
   test('names each refusal, and so does the list of errors', async (context) => {
