@@ -1,8 +1,8 @@
 /** All machines that the file of a site or the site itself knows, and who of them a selector names. */
 import { isSameSerial } from '../../serial-number.ts'
-import type { Declarations } from '../declarations.ts'
 import type { Desired, DesiredMachine } from './desired.ts'
 import { nearestOf } from './nearest.ts'
+import { findCards, type MachineWithCards, type SiteMachines } from './network-cards.ts'
 import type { Problem } from './problem.ts'
 import { addressOf, isPattern, matchesPattern } from './selector.ts'
 
@@ -11,20 +11,8 @@ export interface KnownMachine {
   machine: string
   /** In the file or, if it does not name the machine, in the site. */
   name?: string
-  /** What the file says of it, with the hardware addresses that the server has seen with its serial number. */
+  /** What the file says of it, with the hardware addresses that it has by its serial number. */
   desired?: DesiredMachine
-}
-
-/** What a site knows of its machines. */
-export interface SiteMachines {
-  /** The machines that have booted, or for which somebody chose or named something, by key. */
-  lastStarted: ReadonlyMap<string, number>
-  /** Names by machine. */
-  names: ReadonlyMap<string, string>
-  /** What the file said of machines when it was applied last. */
-  declarations: Declarations
-  /** Serial numbers by hardware address, as the server has seen them. */
-  serials: ReadonlyMap<string, string>
 }
 
 export interface Catalogue {
@@ -42,15 +30,15 @@ export interface Catalogue {
 }
 
 export function makeCatalogue({ machines: written }: Desired, site: SiteMachines): Catalogue {
-  const machines = written.map((each) => ({ ...each, macs: macsOf(each, site) }))
+  const found = findCards(written, site)
+  const machines = found.map(({ desired }) => desired)
   const known = new Map<string, KnownMachine>()
   /** undefined: the file names it, but not how the site can know it. */
   const byName = new Map<string, string | undefined>()
   const byAddress = new Map<string, string>()
   const named: KnownMachine[] = []
   const problems = [...repeated(machines), ...unreachable(machines), ...lostKeys(machines, site)]
-  for (const desired of machines) {
-    const machine = keyOf(desired, site)
+  for (const { desired, key: machine } of found) {
     byName.set(desired.name, machine)
     if (machine === undefined || known.has(machine)) continue
     const entry = { machine, name: desired.name, desired }
@@ -62,7 +50,7 @@ export function makeCatalogue({ machines: written }: Desired, site: SiteMachines
     const name = site.names.get(machine)
     const isOtherCard = (byAddress.get(machine) ?? machine) !== machine
     if (name !== undefined && byName.has(name) && byName.get(name) !== machine) {
-      problems.push(takenName(name, machine, isOtherCard))
+      problems.push(isOtherCard ? nameOfCard(name, machine) : takenName(name, machine))
     }
     if (isOtherCard || known.has(machine)) continue
     known.set(machine, { machine, ...(name !== undefined && { name }) })
@@ -74,7 +62,7 @@ export function makeCatalogue({ machines: written }: Desired, site: SiteMachines
   const sorted = [...known.keys()].toSorted((one, other) => compare(nameOf(one), nameOf(other)))
   return {
     ...{ nameOf, get, named, problems },
-    notes: [...unknownSerials(machines), ...joined(named, site)],
+    notes: [...unknownSerials(found), ...claims(found), ...joined(named, site)],
     find(selector) {
       if (isPattern(selector)) return sorted.filter((machine) => isMatch(selector, get(machine)))
       const address = addressOf(selector)
@@ -85,32 +73,6 @@ export function makeCatalogue({ machines: written }: Desired, site: SiteMachines
     },
     nearest: (name) => nearestOf(name, byName.keys()),
   }
-}
-
-/** Those of the file first. */
-function macsOf({ macs, serials }: DesiredMachine, site: SiteMachines): string[] {
-  const seen = [...site.serials].flatMap(([mac, serial]) =>
-    serials.some((each) => isSameSerial(each, serial)) ? [mac] : [],
-  )
-  return [...macs, ...seen.filter((mac) => !macs.includes(mac)).toSorted()]
-}
-
-/**
- * A machine can have several network cards. Once a plan was applied, it stays the same one. Before that, it is
- * the one that the site saw last.
- *
- * @returns undefined if it has no hardware address
- */
-function keyOf(
-  { macs }: DesiredMachine,
-  { lastStarted, declarations }: SiteMachines,
-): string | undefined {
-  const declared = macs.find((mac) => declarations.has(mac))
-  if (declared !== undefined) return declared
-  const [newest] = macs.toSorted(
-    (one, other) => (lastStarted.get(other) ?? -1) - (lastStarted.get(one) ?? -1),
-  )
-  return newest
 }
 
 function isMatch(pattern: string, { machine, name, desired }: KnownMachine): boolean {
@@ -130,9 +92,15 @@ const mayNotRepeat: readonly {
   key: string
   what: string
   valuesOf: (machine: DesiredMachine) => readonly string[]
+  /** Default: it is the same text. */
+  isSame?: (one: string, other: string) => boolean
 }[] = [
   { key: 'mac', what: 'the hardware address', valuesOf: ({ macs }) => macs },
-  { key: 'serial', what: 'the serial number', valuesOf: ({ serials }) => serials },
+  {
+    ...{ key: 'serial', what: 'the serial number' },
+    valuesOf: ({ serials }) => serials,
+    isSame: isSameSerial,
+  },
   {
     key: 'host-name',
     what: 'the host name',
@@ -146,11 +114,12 @@ const mayNotRepeat: readonly {
 ]
 
 function* repeated(machines: readonly DesiredMachine[]): Generator<Problem> {
-  for (const { key, what, valuesOf } of mayNotRepeat) {
+  for (const { key, what, valuesOf, isSame } of mayNotRepeat) {
     const owners = new Map<string, string>()
     for (const machine of machines) {
       for (const value of valuesOf(machine)) {
-        const owner = owners.get(value)
+        const written = isSame ? [...owners.keys()].find((each) => isSame(each, value)) : value
+        const owner = written === undefined ? undefined : owners.get(written)
         owners.set(value, owner ?? machine.name)
         if (owner === undefined) continue
         const whose = owner === machine.name ? 'it' : `the machine ${owner}`
@@ -187,7 +156,7 @@ function* lostKeys(
       yield {
         field: `machine.${name}.mac`,
         message: `it lacks ${machine}, by which the site knows this machine and what it wrote`,
-        hint: 'Keep this address in the list, also if the network card is gone.',
+        hint: 'Keep this address in the list, also if the network card is gone. If it is one of another machine, give it to that one in the file.',
       }
     }
   }
@@ -211,13 +180,26 @@ function* sameHostNames(known: readonly KnownMachine[]): Generator<Problem> {
   }
 }
 
-function unknownSerials(machines: readonly DesiredMachine[]): string[] {
-  return machines.flatMap(({ name, macs, serials }) => {
+function unknownSerials(found: readonly MachineWithCards[]): string[] {
+  return found.flatMap(({ desired: { name, macs, serials }, ignored }) => {
     if (macs.length > 0 || serials.length === 0) return []
+    const besides =
+      ignored.length === 0
+        ? ''
+        : ` besides ${ignored.join(', ')}, which the file gives to another machine,`
     return [
-      `machine.${name}: no machine with the serial number ${serials.join(' or ')} has asked the server yet, so its hardware address is not known; start it once, and plan again`,
+      `machine.${name}: no machine with the serial number ${serials.join(' or ')}${besides} has asked the server yet, so its hardware address is not known; start it once, and plan again`,
     ]
   })
+}
+
+function claims(found: readonly MachineWithCards[]): string[] {
+  return found.flatMap(({ desired: { name, serials }, claimed }) =>
+    claimed.map(
+      (mac) =>
+        `machine.${name}: ${mac} says that it has the serial number ${serials.join(' or ')}. Once this is applied, it is ${name}: it boots with its root, its host key and its secrets. Anybody on the network can say this; if it is not your machine, give ${name} its hardware address in the file with mac, and no claim counts`,
+    ),
+  )
 }
 
 /** Network cards that were machines of their own until now. */
@@ -235,16 +217,19 @@ function joined(named: readonly KnownMachine[], site: SiteMachines): string[] {
   })
 }
 
-function takenName(name: string, machine: string, isOtherCard: boolean): Problem {
-  const rename = `Give that one another name: netimage site name ${machine} NAME.`
-  const message = isOtherCard
-    ? `the site has this name for its other hardware address, ${machine}`
-    : `another machine of the site has this name: ${machine}`
+function takenName(name: string, machine: string): Problem {
   return {
     field: `machine.${name}`,
-    message,
-    hint: isOtherCard
-      ? rename
-      : `${rename} Or, if it is the same machine, add this address to mac.`,
+    message: `another machine of the site has this name: ${machine}`,
+    hint: `Give that one another name: netimage site name ${machine} NAME. Or, if it is the same machine, add this address to mac.`,
+  }
+}
+
+/** Another name for that address would let the plan go on, and hide what was written under it. */
+function nameOfCard(name: string, card: string): Problem {
+  return {
+    field: `machine.${name}`,
+    message: `the site has this name for its other hardware address, ${card}`,
+    hint: 'Two machines of the site would become one, and what one of them wrote would be hidden. Leave this machine the name that it had when it was applied last, or make the other address a machine of its own.',
   }
 }

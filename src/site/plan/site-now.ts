@@ -12,7 +12,7 @@ import { broughtBy, willKeep } from '../../roots/will-keep.ts'
 import type { TreeFile } from '../../tree-files.ts'
 import { openSiteToRead } from '../database.ts'
 import type { Declarations } from '../declarations.ts'
-import type { SiteMachines } from '../desired/catalogue.ts'
+import type { SiteMachines } from '../desired/network-cards.ts'
 import { readSiteManifest, type SiteImage } from '../images/site-image.ts'
 import { generationOf, lastAttempt, type Life } from '../life/life.ts'
 import { openPublished, publishedOf } from '../publish/published.ts'
@@ -89,12 +89,14 @@ export function factsOf(
 
 /** @param serials by hardware address, as the server has seen them */
 export function machinesOf(
-  { lives, broken, names, declarations }: SiteFacts,
+  { lives, broken, names, rollouts, declarations }: SiteFacts,
   serials: SiteMachines['serials'],
 ): SiteMachines {
   const started = new Map([...broken.keys()].map((machine) => [machine, 0]))
   for (const [machine, life] of lives) started.set(machine, lastAttempt(life)?.startedAt ?? 0)
-  return { names, lastStarted: started, declarations, serials }
+  const good = [...lives.values()].filter(({ lastGood }) => lastGood !== undefined)
+  const settled = new Set([...rollouts.groups.keys(), ...good.map(({ machine }) => machine)])
+  return { names, lastStarted: started, settled, declarations, serials }
 }
 
 type ImageOf = (id: string) => ReturnType<typeof readSiteManifest> | undefined

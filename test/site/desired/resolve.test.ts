@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
-import { makeCatalogue, type SiteMachines } from '../../../src/site/desired/catalogue.ts'
+import { makeCatalogue } from '../../../src/site/desired/catalogue.ts'
 import type { Share, Wave } from '../../../src/site/desired/desired.ts'
+import type { SiteMachines } from '../../../src/site/desired/network-cards.ts'
 import { parseDesired } from '../../../src/site/desired/read.ts'
 import { resolveGroups, type Resolved } from '../../../src/site/desired/resolve.ts'
 import { atLeast, atMost, resolveWaves } from '../../../src/site/desired/waves.ts'
@@ -18,7 +19,7 @@ function siteOf(
   return {
     lastStarted: new Map(Object.entries(lastStarted)),
     names: new Map(Object.entries(names).map(([name, machine]) => [machine, name])),
-    ...{ declarations: new Map(), serials: new Map() },
+    ...{ settled: new Set(), declarations: new Map(), serials: new Map() },
   }
 }
 
@@ -101,11 +102,22 @@ suite('the machines of a group', () => {
     ])
   })
 
-  test('are known by the network card with which they started last', () => {
-    const document = { ...groups({ lab: ['pi1', mac(1)] }), ...machines({ pi1: [mac(1), mac(2)] }) }
-    const seen = resolve(document, siteOf({ [mac(1)]: 5, [mac(2)]: 6 }))
-    assert.deepEqual(keysOf(seen), [[mac(2)]])
-    assert.deepEqual(keysOf(resolve(document)), [[mac(1)]])
+  test('stay the machine that the site knows if another network card is added to the file', () => {
+    const document = { ...groups({ lab: ['pi1'] }), ...machines({ pi1: [mac(1), mac(2)] }) }
+    const keyIn = (site: SiteMachines) => {
+      const seen = resolve(document, site)
+      assert.deepEqual(problemsOf(seen), [])
+      return keysOf(seen).flat().join()
+    }
+    // The other card started later, or is the first of the file.
+    assert.equal(keyIn(siteOf({ [mac(1)]: 5, [mac(2)]: 6 }, { pi1: mac(1) })), mac(1))
+    assert.equal(keyIn(siteOf({ [mac(1)]: 6, [mac(2)]: 5 }, { pi1: mac(2) })), mac(2))
+    const settled = new Set([mac(2)])
+    assert.equal(keyIn({ ...siteOf({ [mac(1)]: 6, [mac(2)]: 5 }), settled }), mac(2))
+    assert.equal(keyIn(siteOf({ [mac(1)]: 5, [mac(2)]: 6 })), mac(1))
+    // What has booted may have written something.
+    assert.equal(keyIn(siteOf({ [mac(2)]: 6 })), mac(2))
+    assert.equal(keyIn(empty), mac(1))
   })
 
   test('stay the same machine once that was applied, whichever network card starts', () => {
@@ -150,11 +162,78 @@ suite('the machines of a group', () => {
       [mac(3), '0badcafe'],
     ])
     const seen = resolve(document, { ...empty, serials })
-    assert.deepEqual([problemsOf(seen), keysOf(seen), seen.notes], [[], [[mac(1), mac(2)]], []])
-    const both = resolve(document, { ...empty, serials: new Map([[mac(2), '5b154510']]) })
-    assert.deepEqual(problemsOf(both).slice(0, 1), [
-      `machine.pi2.mac: the machine pi1 has the hardware address ${mac(2)} already`,
+    assert.deepEqual([problemsOf(seen), keysOf(seen)], [[], [[mac(1), mac(2)]]])
+    assert.match(seen.notes.join('\n'), /^machine\.pi1: dc:a6:32:00:00:01 says [^\n]*$/)
+  })
+
+  const byName = (resolved: Resolved) =>
+    resolved.groups.flatMap(({ machines }) =>
+      machines.map(({ name, desired }) => [name, ...(desired?.macs ?? [])]),
+    )
+
+  test('are not found by a serial number that another machine of the file claims', () => {
+    const document = {
+      ...groups({ lab: ['pi1', 'pi2', 'pi3'] }),
+      ...machines({
+        pi1: { serial: '5b154510' },
+        pi2: { mac: mac(2) },
+        pi3: { serial: '0badcafe' },
+      }),
+    }
+    const declarations = new Map([[mac(3), { macs: [mac(3)], serials: ['0badcafe'] }]])
+    const serials = new Map([
+      [mac(2), '5b154510'],
+      [mac(3), '5b154510'],
     ])
+    const claimed = resolve(document, { ...siteOf({}, { pi3: mac(3) }), declarations, serials })
+    assert.deepEqual(problemsOf(claimed), [])
+    assert.deepEqual(byName(claimed), [
+      ['pi2', mac(2)],
+      ['pi3', mac(3)],
+    ])
+    assert.match(claimed.notes.join(), /pi1: no machine .* besides \S+02, \S+03, which/)
+    const real = resolve(document, {
+      ...siteOf({}, { pi3: mac(3) }),
+      declarations,
+      serials: new Map([...serials, [mac(4), '5b154510']]),
+    })
+    assert.deepEqual(byName(real)[0], ['pi1', mac(4)])
+  })
+
+  test('keep what was applied for their serial number, whatever is claimed or lost since', () => {
+    const document = { ...groups({ lab: ['pi1'] }), ...machines({ pi1: { serial: '5b154510' } }) }
+    const declarations = new Map([[mac(4), { macs: [mac(4), mac(3)], serials: ['5b154510'] }]])
+    const applied = { ...siteOf({ [mac(4)]: 1 }, { pi1: mac(4) }), declarations }
+    for (const serials of [new Map(), new Map([[mac(4), '0badcafe']])]) {
+      const kept = resolve(document, { ...applied, serials })
+      assert.deepEqual([problemsOf(kept), kept.notes], [[], []])
+      assert.deepEqual(byName(kept), [['pi1', mac(4), mac(3)]])
+    }
+    const claimed = resolve(document, { ...applied, serials: new Map([[mac(0), '5b154510']]) })
+    assert.deepEqual([problemsOf(claimed), keysOf(claimed)], [[], [[mac(4)]]])
+    assert.deepEqual(byName(claimed), [['pi1', mac(4), mac(3), mac(0)]])
+    assert.equal(claimed.notes.length, 1)
+    assert.match(claimed.notes.join(), /^machine\.pi1: dc:a6:32:00:00:00 says .* with mac, and no/)
+    // The person refuses the claim.
+    const refused = resolve(
+      {
+        ...groups({ lab: ['pi1'] }),
+        ...machines({ pi1: { mac: [mac(4), mac(3)], serial: '5b154510' } }),
+      },
+      { ...applied, serials: new Map([[mac(0), '5b154510']]) },
+    )
+    assert.deepEqual([problemsOf(refused), refused.notes], [[], []])
+    assert.deepEqual(byName(refused), [['pi1', mac(4), mac(3)]])
+  })
+
+  test('have the address on the network card by which the site knows them', () => {
+    const document = { ...groups({ lab: ['pi1'] }), ...machines({ pi1: { serial: '5b154510' } }) }
+    const serials = new Map([
+      [mac(0), '5b154510'],
+      [mac(1), '5b154510'],
+    ])
+    const site = { ...siteOf({ [mac(0)]: 9, [mac(1)]: 1 }, { pi1: mac(1) }), serials }
+    assert.deepEqual(byName(resolve(document, site)), [['pi1', mac(1), mac(0)]])
   })
 })
 
@@ -172,6 +251,16 @@ suite('the machines of the file', () => {
     assert.deepEqual(fields.toSorted(), [
       ...['group.pi3', 'machine.pi2.address', 'machine.pi2.host-name', 'machine.pi2.mac'],
       'machine.pi2.mac',
+    ])
+  })
+
+  test('have a serial number of their own, however it is written', () => {
+    const document = machines({
+      pi1: { serial: '100000005b154510' },
+      pi2: { serial: '5b154510' },
+    })
+    assert.deepEqual(problemsOf(resolve(document)), [
+      'machine.pi2.serial: the machine pi1 has the serial number 5b154510 already',
     ])
   })
 
@@ -203,10 +292,13 @@ suite('the machines of the file', () => {
     assert.deepEqual(problemsOf(other), [
       `machine.pi1: another machine of the site has this name: ${mac(2)}`,
     ])
-    const card = resolve(document, siteOf({ [mac(1)]: 2 }, { pi1: mac(3) }))
-    assert.deepEqual(problemsOf(card), [
+    const declarations = new Map([[mac(1), { macs: [mac(1)], serials: [], hostName: 'lab' }]])
+    const both = resolve(document, { ...siteOf({}, { lab: mac(1), pi1: mac(3) }), declarations })
+    assert.deepEqual(problemsOf(both), [
       `machine.pi1: the site has this name for its other hardware address, ${mac(3)}`,
     ])
+    // That would hide what is known by this name.
+    assert.doesNotMatch(both.problems[0]?.hint ?? '', /site name/)
     assert.deepEqual(problemsOf(resolve(document, siteOf({}, { old: mac(1) }))), [])
   })
 
