@@ -11,7 +11,7 @@ import type { BuildRequest } from '../image/request.ts'
 import { parseMac } from '../mac.ts'
 import { withoutUndefined } from '../without-undefined.ts'
 import { jsonOption } from './common-options.ts'
-import { describeFindings, silenceOption } from './findings.ts'
+import { describeChecked, silenceOption } from './findings.ts'
 import { formatBytes } from './format.ts'
 import { plural, type Progress } from '../progress.ts'
 import { visibleLines } from '../printable.ts'
@@ -123,7 +123,7 @@ export async function buildByFlags(
   })
   // Findings go to stderr, even with --quiet: stdout has only the result.
   if (built.findings.length > 0 && !flags.json)
-    process.stderr.write(`${visibleLines(describeFindings(built.findings))}\n`)
+    process.stderr.write(`${visibleLines(describeChecked(built.findings))}\n`)
   return built
 }
 

@@ -4,7 +4,7 @@ import { exitStatus } from '../errors.ts'
 import type { CheckRequest } from '../image/check-subject.ts'
 import { withoutUndefined } from '../without-undefined.ts'
 import { jsonOption } from './common-options.ts'
-import { describeFindings, silenceOption } from './findings.ts'
+import { describeChecked, silenceOption } from './findings.ts'
 import { runCommand } from './run.ts'
 import * as stores from './store-options.ts'
 
@@ -41,7 +41,10 @@ export function checkCommand() {
         const hasErrors = result.findings.some(({ level }) => level === 'error')
         return {
           json: result,
-          text: describeFindings(result.findings),
+          text: describeChecked(
+            result.findings,
+            'nothing was found that would keep the system from booting',
+          ),
           exitStatus: hasErrors ? exitStatus.failed : 0,
         }
       }),

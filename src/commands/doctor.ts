@@ -38,7 +38,8 @@ export function doctorCommand() {
         return {
           json: { findings },
           text: describeFindings(
-            findings.map(({ code, ...finding }) => ({ ...finding, rule: code })),
+            findings.map(({ code, ...finding }) => ({ ...finding, id: code })),
+            'nothing was found that keeps machines from booting',
           ),
           exitStatus: hasErrors ? exitStatus.failed : 0,
         }

@@ -13,7 +13,7 @@ import type {
   PlannedImage,
   PlannedMachine,
 } from '../site/plan/planned.ts'
-import { describeFindings } from './findings.ts'
+import { describeChecked } from './findings.ts'
 import { formatBytes } from './format.ts'
 import { saysList, saysMachines } from '../says-list.ts'
 
@@ -75,7 +75,7 @@ function showGroup(group: PlannedGroup): string[] {
     ...rolloutOf(group).map((text) => row('roll-out', text)),
     ...remarksOn(machines),
     ...keptIn(group, list),
-    ...(findings.length > 0 ? indent(describeFindings(findings)) : []),
+    ...(findings.length > 0 ? indent(describeChecked(findings)) : []),
   ]
 }
 

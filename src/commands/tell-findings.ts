@@ -2,6 +2,7 @@
 import { examineServing, type DoctorRequest } from '../doctor/examine.ts'
 import { messageOf } from '../errors.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
+import { linesOf } from './findings.ts'
 
 /** Never fails: the server serves in any case. */
 export async function tellFindings(
@@ -10,12 +11,12 @@ export async function tellFindings(
   warn: (line: string) => void,
 ): Promise<void> {
   try {
-    for (const { level, message, code, fix } of await examineServing(request, place)) {
-      warn(`${level}: ${message} [${code}]`)
-      for (const line of fix.split('\n')) warn(`  ${line}`)
+    for (const { code, ...finding } of await examineServing(request, place)) {
+      const text = linesOf({ ...finding, id: code }).join('\n')
+      for (const line of `${finding.level}: ${text}`.split('\n')) warn(line)
     }
   } catch (error) {
     if (request.signal.aborted) return
-    warn(`could not examine this machine and its network: ${messageOf(error)}`)
+    warn(`could not examine this computer and its network: ${messageOf(error)}`)
   }
 }

@@ -6,7 +6,7 @@ const longAgo = Date.UTC(2024, 0, 1)
 /** Clocks are set in small steps; such a difference harms nothing. */
 const toleratedMs = 60_000
 
-/** @param images when each image was last changed on this machine. Milliseconds since 1970 */
+/** @param images when each image was last changed on this computer. Milliseconds since 1970 */
 export function examineClock(
   images: readonly { image: string; changedMs: number }[],
   now = Date.now(),
@@ -22,7 +22,7 @@ export function examineClock(
     {
       code: 'clock',
       level: 'warning',
-      message: `the clock of this machine shows ${shown}, ${why}: certificates, leases and the registration of store paths go wrong with it`,
+      message: `the clock of this computer shows ${shown}, ${why}: certificates, leases and the registration of store paths go wrong with it`,
       fix: 'timedatectl set-ntp true',
     },
   ]

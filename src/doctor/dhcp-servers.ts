@@ -6,7 +6,8 @@ import { option, textOf } from '../protocols/dhcp/options.ts'
 import { collectOffers, givesAddress, type Offer } from '../protocols/dhcp/other-server.ts'
 import { anyAddress } from '../protocols/dhcp/packet.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
-import type { DoctorFinding } from './finding.ts'
+import type { DhcpMode } from '../serve/request.ts'
+import { runAsRoot, type DoctorFinding } from './finding.ts'
 import { addressesOf, isLoopback } from './name-addresses.ts'
 
 interface Kind {
@@ -34,19 +35,14 @@ function optionsOf({ architecture }: Kind): ReadonlyMap<number, Buffer> {
   ])
 }
 
-type DhcpMode = 'proxy' | 'full' | 'off'
-
 export async function examineDhcpServers(
   dhcp: DhcpMode,
   { name, address }: Pick<ServedInterface, 'name' | 'address'>,
   signal: AbortSignal,
 ): Promise<DoctorFinding[]> {
   const mac = macOf(name)
-  const again = `netimage doctor --interface ${name} --dhcp ${dhcp}`
-  if (mac === undefined) {
-    const fix = `Connect the cable of ${name}, and run: ${again}`
-    return [cannotTell(name, 'its cable is not connected', fix)]
-  }
+  if (mac === undefined)
+    return [cannotTell(name, 'its cable is not connected', 'Connect the cable.')]
   try {
     const offers = await collectOffers(name, mac, kinds.map(optionsOf), signal)
     const servers = serversIn(offers)
@@ -55,17 +51,16 @@ export async function examineDhcpServers(
     if (!(error instanceof NetimageError) || signal.aborted) throw error
     const errno = errnoOf(error.cause)
     const isRefused = errno === 'EACCES' || errno === 'EPERM'
-    const fix = isRefused ? `Run as root: ${again}` : (error.hint ?? again)
-    return [cannotTell(name, error.message, fix)]
+    return [cannotTell(name, error.message, isRefused ? runAsRoot : error.hint)]
   }
 }
 
-function cannotTell(name: string, why: string, fix: string): DoctorFinding {
+function cannotTell(name: string, why: string, hint: string | undefined): DoctorFinding {
   return {
     code: 'dhcp-unknown',
     level: 'note',
     message: `cannot tell which DHCP servers answer on ${name}: ${why}`,
-    fix,
+    hint,
   }
 }
 
@@ -167,43 +162,41 @@ function judgeServer(
 ): DoctorFinding {
   const boots = describeBoot(server.boot)
   const isHere = server.address === address
-  const who = `the DHCP server ${server.address}${isHere ? ' (this machine)' : ''} on ${name}`
+  const who = `the DHCP server ${server.address}${isHere ? ' (this computer)' : ''} on ${name}`
   const does = server.givesAddresses ? 'gives addresses' : 'gives no addresses'
-  const message = `${who} ${does}, and tells machines ${boots}`
-  const see = `Look into the configuration of ${server.address}`
+  const message = `${who} ${does}, and ${boots}`
+  const base = { code: 'dhcp-server', message } as const
   if (dhcp === 'full' && server.givesAddresses) {
-    const fix = `netimage serve --interface ${name} --dhcp proxy\nor: switch that server off`
-    return { code: 'dhcp-server', level: 'error', message, fix }
+    const fix = `netimage serve --interface ${name} --dhcp proxy`
+    return { ...base, level: 'error', fix, hint: 'Or switch that server off.' }
   }
-  if (isFine) {
-    const fix = `netimage serve --interface ${name} --dhcp ${dhcp}`
-    return { code: 'dhcp-server', level: 'note', message, fix }
-  }
+  if (isFine) return { ...base, level: 'note' }
   if (dhcp === 'off') {
-    const fix = `netimage serve --interface ${name} --dhcp proxy\nor: ${see}: the boot files are on ${address}`
-    return { code: 'dhcp-server', level: 'warning', message, fix }
+    const fix = `netimage serve --interface ${name} --dhcp proxy`
+    const hint = `Or let ${server.address} tell machines that their boot files are on ${address}.`
+    return { ...base, level: 'warning', fix, hint }
   }
   return {
-    code: 'dhcp-server',
+    ...base,
     level: 'warning',
     message: `${message}: firmware may follow it instead of netimage`,
-    fix: `${see}, and remove there what machines are told to boot (siaddr, file, options 43, 66 and 67)\nor: netimage serve --interface ${name} --dhcp off`,
+    hint: `Remove from the configuration of ${server.address} what machines are told to boot (siaddr, file, options 43, 66 and 67).`,
   }
 }
 
 /** Kinds of firmware that are told the same are told together. */
 function describeBoot(boot: ReadonlyMap<string, Boot>): string {
-  if (boot.size === 0) return 'nothing to boot'
+  if (boot.size === 0) return 'does not tell machines what to boot'
   const kindsByText = new Map<string, string[]>()
   for (const [kind, { file, from, hasPxeOptions }] of boot) {
     const parts = [
-      file === undefined ? 'no file' : JSON.stringify(file),
-      ...(from === undefined ? [] : [`from ${from}`]),
-      ...(hasPxeOptions ? ['with options of PXE (43)'] : []),
+      ...(file === undefined ? [] : [`the file ${JSON.stringify(file)}`]),
+      ...(from === undefined ? [] : [`the server ${from}`]),
+      ...(hasPxeOptions ? ['the options of PXE (option 43)'] : []),
     ]
-    const text = parts.join(' ')
+    const text = parts.join(' and ')
     kindsByText.set(text, [...(kindsByText.get(text) ?? []), kind])
   }
-  const told = [...kindsByText].map(([text, kinds]) => `${text} (${kinds.join(', ')})`)
-  return `to boot ${told.join('; ')}`
+  const told = [...kindsByText].map(([text, kinds]) => `${kinds.join(', ')}: ${text}`)
+  return `tells machines what to boot (${told.join('; ')})`
 }

@@ -1,4 +1,4 @@
-/** Examines this machine and its network: why would `netimage serve` not work here? */
+/** Examines this computer and its network: why would `netimage serve` not work here? */
 import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 
@@ -9,7 +9,7 @@ import type { ServedInterface, WantedInterface } from '../protocols/interfaces.t
 import { isServed } from '../serve/state.ts'
 import { examineClock } from './clock.ts'
 import { examineDhcpServers } from './dhcp-servers.ts'
-import { errorsFirst, type DoctorFinding } from './finding.ts'
+import { errorsFirst, runAsRoot, type DoctorFinding } from './finding.ts'
 import { examineFirewall } from './firewall/examine.ts'
 import { examineMtu } from './mtu.ts'
 import { examineRoot } from './nfs-root.ts'
@@ -53,15 +53,15 @@ export async function examineServing(
   const told = findings.filter(({ level }) => level !== 'note')
   // A service has no right to read the rules. It must not look as if nothing dropped packets.
   const isUnknown = findings.some(({ code }) => code === 'firewall-unknown')
-  return errorsFirst([...told, ...(isUnknown ? [firewallUnknown(request, place)] : [])])
+  return errorsFirst([...told, ...(isUnknown ? [firewallUnknown(place)] : [])])
 }
 
-function firewallUnknown({ dhcp }: DoctorRequest, { name }: ServedInterface): DoctorFinding {
+function firewallUnknown({ name }: ServedInterface): DoctorFinding {
   return {
     code: 'firewall-unknown',
     level: 'note',
     message: `cannot tell here whether a firewall drops what machines on ${name} send`,
-    fix: `Run as root: netimage doctor --interface ${name} --dhcp ${dhcp}`,
+    hint: runAsRoot,
   }
 }
 
@@ -81,8 +81,8 @@ async function examineAlone(
     {
       code: 'already-served',
       level: 'note',
-      message: `a server runs with the state in ${state} already, so that ports and other DHCP servers were not examined`,
-      fix: `netimage boots --state ${state}`,
+      message: `a server runs with the state in ${state} already, so its ports and other DHCP servers were not examined`,
+      hint: 'To examine them, stop this server, and run netimage doctor again.',
     },
   ]
 }
@@ -116,6 +116,6 @@ async function openImage(image: string): Promise<ExaminedImage> {
   const directory = resolve(image)
   const { options } = await readImage(directory, image)
   const { manifest } = imageLayout(directory, options.rootDirectoryName)
-  // The image has no time of its own. No program can set this time, so this machine's clock did.
+  // The image has no time of its own. No program can set this time, so the clock of this computer did.
   return { image, options, changedMs: statSync(manifest).ctimeMs }
 }

@@ -1,5 +1,5 @@
-/** What the doctor finds: the form is that of `netimage check`, with a code instead of a rule. */
-import type { CheckFinding, Level } from '../check/check-system.ts'
+/** What the doctor finds. */
+import type { Level } from '../check/check-system.ts'
 import type { NetimageError } from '../errors.ts'
 
 /** Scripts match on these codes; docs/doctor.md explains each one. */
@@ -31,10 +31,19 @@ export type DoctorCode = (typeof doctorCodes)[number]
  * - warning: some machines cannot, or something fails later
  * - note: what the person should know; also what cannot be told
  */
-export interface DoctorFinding extends Omit<CheckFinding, 'rule' | 'path'> {
+export interface DoctorFinding {
   code: DoctorCode
   level: Level
+  /** What was seen, and its effect: a sentence without a full stop. */
+  message: string
+  /** What mends it: commands for a shell, or lines for the configuration of NixOS. */
+  fix?: string | undefined
+  /** What the person can do if no command is known that mends it, or instead: whole sentences. */
+  hint?: string | undefined
 }
+
+/** Only root may read the rules of the firewall, and listen on low ports. */
+export const runAsRoot = 'Run netimage doctor as root, with the same flags.'
 
 const order: Record<Level, number> = { error: 0, warning: 1, note: 2 }
 
@@ -44,6 +53,5 @@ export function errorsFirst(findings: readonly DoctorFinding[]): DoctorFinding[]
 
 /** The failure that `serve` would end with. */
 export function findingOf(code: DoctorCode, error: NetimageError): DoctorFinding {
-  const { message, hint = 'See docs/errors.md.' } = error
-  return { code, level: 'error', message, fix: hint }
+  return { code, level: 'error', message: error.message, hint: error.hint }
 }

@@ -1,30 +1,31 @@
 /** Whether the interface sends packets of the usual size. */
 import * as v from 'valibot'
 
-import { NetimageError } from '../errors.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
-import { runProgram } from '../run-program.ts'
 import type { DoctorFinding } from './finding.ts'
+import { ask } from './program.ts'
 
 const usual = 1500
 
-const schema = v.tuple([v.object({ mtu: v.number(), flags: v.array(v.string()) })])
+/** What `ip -j link show` prints of one interface. */
+const schema = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.tuple([v.object({ mtu: v.number(), flags: v.array(v.string()) })]),
+)
 
 export async function examineMtu(
   { name }: Pick<ServedInterface, 'name'>,
   signal: AbortSignal,
 ): Promise<DoctorFinding[]> {
-  const link = await readLink(name, signal)
-  if (!link) {
-    return [
-      {
-        code: 'mtu',
-        level: 'note',
-        message: `cannot tell the MTU of ${name}: the program ip does not show it`,
-        fix: `ip link show dev ${name}`,
-      },
-    ]
+  // /sys may show another network namespace; the program ip always shows that of this process.
+  const said = await ask('ip', ['-j', 'link', 'show', 'dev', name], signal)
+  if (said.kind === 'missing') {
+    return [cannotTell(name, 'the program ip is not installed', 'Install iproute2.')]
   }
+  if (said.kind === 'refused') return [cannotTell(name, `the program ip says: ${said.why}`)]
+  const link = linkIn(said.text)
+  if (!link) return [cannotTell(name, 'the program ip prints no JSON that can be read')]
   const { mtu, flags } = link
   if (mtu === usual || flags.includes('LOOPBACK')) return []
   const effect =
@@ -41,14 +42,12 @@ export async function examineMtu(
   ]
 }
 
-/** /sys may show another network namespace; the program ip always shows that of this process. */
-async function readLink(name: string, signal: AbortSignal) {
-  try {
-    const args = ['-j', 'link', 'show', 'dev', name]
-    const { stdout } = await runProgram('ip', args, { hint: 'Install iproute2.', signal })
-    return v.parse(schema, JSON.parse(stdout))[0]
-  } catch (error) {
-    if (error instanceof NetimageError && error.code === 'interrupted') throw error
-    return undefined
-  }
+function cannotTell(name: string, why: string, hint?: string): DoctorFinding {
+  const message = `cannot tell the MTU of ${name}: ${why}`
+  return { code: 'mtu', level: 'note', message, hint }
+}
+
+function linkIn(text: string): { mtu: number; flags: string[] } | undefined {
+  const parsed = v.safeParse(schema, text)
+  return parsed.success ? parsed.output[0] : undefined
 }

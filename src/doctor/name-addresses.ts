@@ -1,4 +1,4 @@
-/** What the name of a server means on this machine. */
+/** What the name of a server means on this computer. */
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 

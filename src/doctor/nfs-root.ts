@@ -5,6 +5,7 @@ import { NetimageError } from '../errors.ts'
 import type { SettledOptions } from '../image/options.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { ownAddresses, type ServedInterface } from '../protocols/interfaces.ts'
+import type { DhcpMode } from '../serve/request.ts'
 import { mustBeServable } from '../site/images/servable.ts'
 import { findingOf, type DoctorFinding } from './finding.ts'
 import { addressesOf, isLoopback } from './name-addresses.ts'
@@ -13,7 +14,7 @@ export interface RootSettings {
   /** The path of the image, for messages. */
   image: string
   options: SettledOptions
-  dhcp: 'proxy' | 'full' | 'off'
+  dhcp: DhcpMode
   /** Whether name servers are asked for the name in nfsRoot, which may take long. */
   asksNames: boolean
 }
@@ -41,9 +42,9 @@ export async function examineRoot(
   if (seen.length === 0) {
     const why =
       addresses.length === 0
-        ? 'this machine does not know an address of the name'
-        : `only on this machine, the name means ${addresses.join(' and ')}`
-    const message = `cannot tell whether ${server} in the nfsRoot of ${image} is this server: ${why}`
+        ? 'this computer does not know an address of the name'
+        : `on this computer, the name means ${addresses.join(' and ')}, which no machine can reach`
+    const message = `cannot tell whether ${server} in the nfsRoot of ${image} is this computer: ${why}`
     const finding = { code: 'nfs-root', level: 'note', message, fix: build } as const
     return [...versions, finding]
   }
@@ -51,17 +52,17 @@ export async function examineRoot(
   const named = shown === server ? server : `${server} (${shown})`
   if (seen.every(isLoopback)) {
     return isWrong(
-      `machines with ${image} would look for their root on themselves: ${named} is the address of each machine for itself`,
+      `the nfsRoot of ${image} names ${named}, by which each machine means itself: no machine would find its root`,
     )
   }
   const own = ownAddresses().find((each) => seen.includes(each.address))
   if (!own) {
     return isWrong(
-      `machines with ${image} would mount their root from ${named}, which is not this machine: it would serve on ${address}`,
+      `machines would mount the root of ${image} from ${named}, but this computer would serve it on ${address}`,
     )
   }
   return isWrong(
-    `machines with ${image} would mount their root from ${named}, an address of this machine on ${own.name}, but the server would use ${address} only`,
+    `machines would mount the root of ${image} from ${named} (the interface ${own.name} of this computer), but the server would serve it only on ${address}`,
     `netimage serve --listen ${own.address}`,
   )
 }

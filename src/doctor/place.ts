@@ -32,7 +32,7 @@ export function examinePlace(wanted: WantedInterface): FoundPlace {
           code: 'interface',
           level: 'warning',
           message: `the interface ${name} does not show the address ${address} with a network: its cable is not connected, or it does not have the address`,
-          fix: `ip address show dev ${name}`,
+          hint: 'Connect the cable, or give the interface this address.',
         },
       ],
     }
@@ -44,7 +44,6 @@ export function examinePlace(wanted: WantedInterface): FoundPlace {
         code: 'interface',
         level: 'note',
         message: `the server would use the address ${address} of the interface ${name}`,
-        fix: `netimage serve --interface ${name} --listen ${address}`,
       },
     ],
   }

@@ -1,5 +1,5 @@
 /**
- * Which programs have a port of this machine: by the kernel's tables of sockets and the open files of all
+ * Which programs have a port of this computer: by the kernel's tables of sockets and the open files of all
  * processes, proc(5).
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -70,8 +70,8 @@ export function socketsIn(table: string, { transport, port, address }: WantedPor
 
 /**
  * Whether a socket with the address of the table takes the port from the address: it is the same, one for
- * all, or, for UDP, that of broadcasts. The table has the words of the address in the order of this machine's
- * bytes.
+ * all, or, for UDP, that of broadcasts. The table has the words of the address in the byte order of this
+ * computer.
  */
 function covers(hex: string, address: string): boolean {
   if (/^(?:0+|[Ff]{8})$/.test(hex)) return true
@@ -121,11 +121,11 @@ function socketsOf(directory: string): string[] | 'hidden' {
 }
 
 /**
- * Units of a person's session and of a container have other managers: stopping the unit of this machine
- * around them would end the whole session or container.
+ * Units of a person's session and of a container have other managers: stopping the unit of this
+ * computer's systemd around them would end the whole session or container.
  *
  * @param cgroup lines such as `0::/system.slice/dnsmasq.service`; see cgroups(7)
- * @returns undefined if no unit of this machine's systemd stands for the process alone
+ * @returns undefined if no unit of this computer's systemd stands for the process alone
  */
 export function unitIn(cgroup: string): string | undefined {
   return cgroup

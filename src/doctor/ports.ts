@@ -5,9 +5,9 @@ import type { ServedInterface } from '../protocols/interfaces.ts'
 import { listenUdp } from '../protocols/rpc/udp-server.ts'
 import { listenTcp } from '../protocols/tcp-listener.ts'
 import { listenTftp } from '../protocols/tftp/socket.ts'
-import { findingOf, type DoctorFinding } from './finding.ts'
+import { findingOf, runAsRoot, type DoctorFinding } from './finding.ts'
 import { ownersOf, type PortOwner, type PortOwners, type WantedPort } from './port-owner.ts'
-import type { Service } from './services.ts'
+import { saysService, type Service } from './services.ts'
 import { socketUnitsWith } from './socket-units.ts'
 
 export async function examinePorts(
@@ -70,24 +70,24 @@ async function taken(
   wanted: WantedPort,
   signal: AbortSignal,
 ): Promise<DoctorFinding> {
-  const { transport, port, name, instead } = service
   const owners = ownersOf(wanted)
   const sockets = owners.processes.some(isSystemd) ? await socketUnitsWith(wanted, signal) : []
-  const message = `the port ${transport.toUpperCase()} ${port}, for ${name}, is taken by ${describe(owners)}`
-  const ways = [stopping(service, owners, sockets), ...(instead === undefined ? [] : [instead])]
-  return { code: 'port-taken', level: 'error', message, fix: ways.join('\nor: ') }
+  const message = `the port ${saysService(service)} is taken by ${describe(owners)}`
+  const fix = stopping(owners, sockets)
+  const hint =
+    fix === undefined ? `${finding(service, owners)} ${service.instead}` : service.instead
+  return { code: 'port-taken', level: 'error', message, fix, hint }
 }
 
 /** A DHCP server for another interface may have the port as well, and one beside a proxy. */
-function shared({ transport, port }: Service, wanted: WantedPort): DoctorFinding[] {
+function shared(service: Service, wanted: WantedPort): DoctorFinding[] {
   const owners = ownersOf(wanted)
   if (owners.processes.length === 0) return []
   return [
     {
       code: 'port-shared',
       level: 'note',
-      message: `the port ${transport.toUpperCase()} ${port}, for DHCP, is used also by ${describe(owners)}: this works if that program serves another interface, or gives the addresses beside --dhcp proxy`,
-      fix: `ss -lnup 'sport = :${port}'`,
+      message: `the port ${saysService(service)} is used also by ${describe(owners)}: this works if that program serves another interface, or gives the addresses beside --dhcp proxy`,
     },
   ]
 }
@@ -107,13 +107,12 @@ const isSystemd = ({ pid, name }: PortOwner) => pid === 1 && name === 'systemd'
 
 /**
  * @param sockets the units by which systemd holds the port
- * @returns a command after which nothing has the port
+ * @returns a command after which nothing has the port; undefined if it is not known who has it
  */
 export function stopping(
-  { transport, port }: Pick<Service, 'transport' | 'port'>,
   { processes, isKernelNfs }: PortOwners,
   sockets: readonly string[],
-): string {
+): string | undefined {
   if (isKernelNfs) return 'systemctl stop nfs-server.service'
   const stoppable = processes.filter(({ pid }) => pid !== 1)
   const services = stoppable.flatMap(({ unit }) => unit ?? [])
@@ -125,23 +124,25 @@ export function stopping(
     ...(units.length > 0 ? [`systemctl stop ${units.join(' ')}`] : []),
     ...(pids.length > 0 ? [`kill ${pids.join(' ')}`] : []),
   ]
-  if (commands.length > 0) return commands.join(' && ')
+  return commands.length > 0 ? commands.join(' && ') : undefined
+}
+
+/** How a person finds out who has the port, if the doctor could not. */
+function finding({ transport, port }: Service, { processes, isPartial }: PortOwners): string {
+  if (isPartial) return runAsRoot
   return processes.some(isSystemd)
-    ? 'systemctl list-sockets (then: systemctl stop NAME.socket)'
-    : `ss -ln${transport === 'tcp' ? 't' : 'u'}p 'sport = :${port}'`
+    ? 'Find its unit with systemctl list-sockets, and stop it.'
+    : `Find the program with ss -ln${transport === 'tcp' ? 't' : 'u'}p 'sport = :${port}', outside of this container, and stop it.`
 }
 
 function notAllowed(services: readonly Service[]): DoctorFinding[] {
   if (services.length === 0) return []
-  const list = services
-    .map(({ transport, port, name }) => `${transport.toUpperCase()} ${port} (${name})`)
-    .join(', ')
   return [
     {
       code: 'port-not-allowed',
       level: 'error',
-      message: `this user may not listen on ${list}`,
-      fix: 'Start netimage serve as root, or in a unit of systemd with AmbientCapabilities=CAP_NET_BIND_SERVICE',
+      message: `this user may not listen on ${services.map(saysService).join(', ')}`,
+      hint: 'Start netimage serve as root, or in a unit of systemd with AmbientCapabilities=CAP_NET_BIND_SERVICE.',
     },
   ]
 }

@@ -1,4 +1,4 @@
-/** Asks other programs of this machine. */
+/** Asks other programs of this computer. */
 import { messageOf, NetimageError } from '../errors.ts'
 import { runProgram } from '../run-program.ts'
 

@@ -1,5 +1,5 @@
 /** The ports that machines must reach. */
-import type { ServePorts } from '../serve/request.ts'
+import type { DhcpMode, ServePorts } from '../serve/request.ts'
 
 export interface Service {
   name: 'DHCP' | 'TFTP' | 'HTTP' | 'NFS' | 'MOUNT' | 'the port mapper'
@@ -7,20 +7,26 @@ export interface Service {
   port: number
   /** Whether several programs may have the port. */
   isShared: boolean
-  /** The flag of `serve` without which the port is not needed, as a command. */
-  instead: string | undefined
+  /** The flag of `serve` with which the port is not needed, in a sentence. */
+  instead: string
+}
+
+/** As in `UDP 69 (TFTP)`. */
+export function saysService({ transport, port, name }: Service): string {
+  return `${transport.toUpperCase()} ${port} (${name})`
 }
 
 export interface ServiceSettings {
-  dhcp: 'proxy' | 'full' | 'off'
+  dhcp: DhcpMode
   ports: ServePorts
 }
 
 export function servicesOf({ dhcp, ports }: ServiceSettings): Service[] {
-  const withoutDhcp = 'netimage serve --dhcp off (another server then tells machines what to boot)'
+  const withoutDhcp = 'Or let another server tell machines what to boot: netimage serve --dhcp off.'
   const dhcpPorts = { proxy: [67, 4011], full: [67], off: [] }[dhcp]
-  const nfsPort = 'netimage serve --nfs-port PORT (if all mounts name their port)'
-  const noMapper = 'netimage serve --no-port-mapper (if all mounts name their port)'
+  const ifNamed = 'if the nfsRoot of each image names its port'
+  const nfsPort = `Or use another port, ${ifNamed}: netimage serve --nfs-port PORT.`
+  const noMapper = `Or serve without the port mapper, ${ifNamed}: netimage serve --no-port-mapper.`
   const mapper = { name: 'the port mapper', isShared: false, instead: noMapper } as const
   return [
     ...dhcpPorts.map((port): Service => {
@@ -28,11 +34,11 @@ export function servicesOf({ dhcp, ports }: ServiceSettings): Service[] {
     }),
     {
       ...{ name: 'TFTP', transport: 'udp', port: ports.tftp, isShared: false },
-      instead: 'netimage serve --tftp-port PORT',
+      instead: 'Or use another port: netimage serve --tftp-port PORT.',
     },
     {
       ...{ name: 'HTTP', transport: 'tcp', port: ports.http, isShared: false },
-      instead: 'netimage serve --http-port PORT',
+      instead: 'Or use another port: netimage serve --http-port PORT.',
     },
     { name: 'NFS', transport: 'tcp', port: ports.nfs, isShared: false, instead: nfsPort },
     { name: 'MOUNT', transport: 'udp', port: ports.nfs, isShared: false, instead: nfsPort },

@@ -26,7 +26,7 @@ export function examineStateDisk(state: string): DoctorFinding[] {
     return [...examineKind(state, directory, fix), ...examineRoom(state, directory, fix)]
   } catch (error) {
     const message = `cannot tell about the disk of the state directory ${state}: ${messageOf(error)}`
-    return [{ code: 'state-disk', level: 'note', message, fix }]
+    return [{ code: 'state-disk', level: 'note', message }]
   }
 }
 
@@ -46,25 +46,28 @@ function examineKind(state: string, directory: string, fix: string): DoctorFindi
   if (clones === true) return []
   const says =
     clones === false
-      ? `the file system of the state directory ${state} cannot clone files: the server takes no snapshots by itself, and the first write to a file of the image copies the file`
+      ? `the file system of the state directory ${state} cannot clone files, so the server takes no snapshots by itself, and a machine that writes to a file of the image first waits until the whole file is copied`
       : `cannot tell whether the file system of the state directory ${state} can clone files: ${clones.why}`
-  return [{ code: 'no-clones', level: 'note', message: says, fix: `${fix} (on Btrfs or XFS)` }]
+  const hint = 'DIRECTORY must be on a file system that can clone files, such as Btrfs or XFS.'
+  return [{ code: 'no-clones', level: 'note', message: says, fix, hint }]
 }
 
 function examineRoom(state: string, directory: string, fix: string): DoctorFinding[] {
   const { bsize, blocks, bavail, files, ffree } = statfsSync(directory)
   const few: DoctorFinding[] = []
-  const add = (what: string) =>
+  const add = (what: string) => {
     few.push({
       code: 'state-room',
       level: 'warning',
-      message: `the disk of the state directory ${state} has only ${what}`,
-      fix: `df -h ${directory}; df -i ${directory}\nor: ${fix}`,
+      message: `the disk of the state directory ${state} has room for only ${what}`,
+      fix,
+      hint: 'DIRECTORY must be on a disk with more room. Or make room on this one.',
     })
+  }
   // Some file systems do not tell how many bytes (FUSE) or files (Btrfs) they can hold.
   const mebibytes = Math.floor((bavail * bsize) / 2 ** 20)
-  if (blocks > 0 && bavail * bsize < leastBytes) add(`${mebibytes} MiB free`)
-  if (files > 0 && ffree < leastFiles) add(`${ffree} inodes free: so many files can be made`)
+  if (blocks > 0 && bavail * bsize < leastBytes) add(`${mebibytes} MiB`)
+  if (files > 0 && ffree < leastFiles) add(`${ffree} more files (inodes)`)
   return few
 }
 

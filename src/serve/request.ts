@@ -8,6 +8,13 @@ import type { RolloutTold } from '../site/rollout/rollout.ts'
 import type { Progress } from '../progress.ts'
 import type { Allowed } from './identity.ts'
 
+/**
+ * - `proxy`: beside a DHCP server that gives the addresses
+ * - `full`: as the only DHCP server of the network
+ * - `off`: another server tells the machines what to boot
+ */
+export type DhcpMode = 'proxy' | 'full' | 'off'
+
 export interface ServeRequest {
   /**
    * Directories that `build` made. They are added to the site. A machine for which nobody chose an
@@ -16,12 +23,7 @@ export interface ServeRequest {
   images: readonly string[]
   /** The state directory. */
   state: string
-  /**
-   * - `proxy`: beside a DHCP server that gives the addresses
-   * - `full`: as the only DHCP server of the network
-   * - `off`: another server tells the machines what to boot
-   */
-  dhcp: 'proxy' | 'full' | 'off'
+  dhcp: DhcpMode
   /** Default: the only interface that there is. */
   interface?: string | undefined
   address?: string | undefined

@@ -41,11 +41,11 @@ test('other DHCP servers are told with what they tell each kind of firmware', as
       [
         [
           'warning',
-          `the DHCP server 10.66.0.2 on ${bridge} gives addresses, and tells machines to boot "bios.0" from 10.66.0.9 (BIOS); "uefi.efi" (UEFI on x64, UEFI on arm64): firmware may follow it instead of netimage`,
+          `the DHCP server 10.66.0.2 on ${bridge} gives addresses, and tells machines what to boot (BIOS: the file "bios.0" and the server 10.66.0.9; UEFI on x64, UEFI on arm64: the file "uefi.efi"): firmware may follow it instead of netimage`,
         ],
         [
           'warning',
-          `the DHCP server 10.66.0.3 on ${bridge} gives no addresses, and tells machines to boot no file with options of PXE (43) (BIOS): firmware may follow it instead of netimage`,
+          `the DHCP server 10.66.0.3 on ${bridge} gives no addresses, and tells machines what to boot (BIOS: the options of PXE (option 43)): firmware may follow it instead of netimage`,
         ],
       ],
     )
@@ -77,7 +77,7 @@ test('other DHCP servers are told with what they tell each kind of firmware', as
     [
       [
         'note',
-        `the DHCP server 10.66.0.2 on ${bridge} gives addresses, and tells machines to boot "own.efi" from localhost (BIOS, UEFI on x64, UEFI on arm64)`,
+        `the DHCP server 10.66.0.2 on ${bridge} gives addresses, and tells machines what to boot (BIOS, UEFI on x64, UEFI on arm64: the file "own.efi" and the server localhost)`,
       ],
     ],
   )

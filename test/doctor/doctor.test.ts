@@ -40,7 +40,12 @@ suite('in a network', async () => {
     )
     assert.equal(status, 0)
     const [place] = of('interface')
-    assert.equal(place?.fix, `netimage serve --interface ${bridge} --listen 10.66.0.1`)
+    assert.deepEqual(place, {
+      ...{ code: 'interface', level: 'note' },
+      message: `the server would use the address 10.66.0.1 of the interface ${bridge}`,
+    })
+    const shown = await network.run([process.execPath, cli, 'doctor', ...state, '--dhcp', 'full'])
+    assert.match(shown, /^nothing was found that keeps machines from booting\n\n\d+ notes?\n/)
   })
 
   test('each taken port is told with its program and what stops it', async () => {
@@ -53,8 +58,8 @@ suite('in a network', async () => {
       assert.equal(status, 1)
       const told = of('port-taken').map(({ message, fix }) => {
         const [, port, name, pid] =
-          /^the port (.*), for .*, is taken by (\w+) \(process (\d+)\)$/.exec(message) ?? []
-        assert.equal(fix.split('\n')[0], `kill ${pid}`)
+          /^the port (.*) \(.*\) is taken by (\w+) \(process (\d+)\)$/.exec(message) ?? []
+        assert.equal(fix, `kill ${pid}`)
         return [port, name]
       })
       assert.deepEqual(told, [
@@ -96,7 +101,7 @@ suite('in a network', async () => {
     await server.waitFor(
       /^note: cannot tell here whether a firewall drops .* \[firewall-unknown\]$/,
     )
-    await server.waitFor(/^ {2}Run as root: netimage doctor --interface enx\w+ --dhcp off$/)
+    await server.waitFor(/^ {4}Run netimage doctor as root, with the same flags\.$/)
     await server.kill()
   })
 
@@ -121,7 +126,7 @@ suite('in a network', async () => {
 
       const command = [process.execPath, cli, 'serve', image, ...flags, ...workersFlag()]
       const server = network.start('serve', command)
-      await server.waitFor(/^error: machines with .* \[nfs-root\]$/)
+      await server.waitFor(/^error: machines would mount the root of .* \[nfs-root\]$/)
       await server.waitFor(/^error: nftables \(table inet t, chain c\) drops .* \[firewall\]$/)
       await server.waitFor(/^warning: the MTU of .* is 9000 instead of 1500: .* \[mtu\]$/)
       const served = await runDoctor(network, [image, ...flags])

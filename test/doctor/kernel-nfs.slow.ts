@@ -5,17 +5,13 @@ import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import * as v from 'valibot'
 import { startProgram } from '../e2e/support/program.ts'
 import { userModeLinuxCommand } from '../e2e/support/user-mode-linux.ts'
 import { modulesInOrder } from '../protocols/support/linux-client.ts'
 import { cli } from '../support/netimage.ts'
 import { findProgram } from '../support/packages.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
-
-const findingsSchema = v.object({
-  findings: v.array(v.object({ code: v.string(), message: v.string(), fix: v.string() })),
-})
+import { findingsIn, type Finding } from './support/findings.ts'
 
 test('the doctor knows the NFS server of the kernel, rpcbind, and a kernel without IPv6', async () => {
   const directory = temporaryDirectory()
@@ -68,15 +64,15 @@ ${findProgram('busybox')} poweroff -f
     said.some((line) => /^ *100003 +3 +tcp +2049 +nfs$/.test(line)),
     machine.tail(60),
   )
-  const [first, second] = said.join('\n').split('begin\n').slice(1).map(findingsIn)
+  const [first, second] = said.join('\n').split('begin\n').slice(1).map(findingsOf)
   const [before, after] = [takenPorts(first), takenPorts(second)]
   const kernel = 'is taken by the NFS server of the kernel'
   const ofKernel = 'systemctl stop nfs-server.service'
   assert.deepEqual(before, [
-    [`the port TCP 2049, for NFS, ${kernel}`, ofKernel],
-    [`the port UDP 2049, for MOUNT, ${kernel}`, ofKernel],
-    ['the port TCP 111, for the port mapper, is taken by rpcbind (process N)', 'kill N'],
-    ['the port UDP 111, for the port mapper, is taken by rpcbind (process N)', 'kill N'],
+    [`the port TCP 2049 (NFS) ${kernel}`, ofKernel],
+    [`the port UDP 2049 (MOUNT) ${kernel}`, ofKernel],
+    ['the port TCP 111 (the port mapper) is taken by rpcbind (process N)', 'kill N'],
+    ['the port UDP 111 (the port mapper) is taken by rpcbind (process N)', 'kill N'],
   ])
   assert.deepEqual(after, [])
   const noIpv6 = (second ?? []).filter(({ message }) => message.includes('IPv6'))
@@ -91,20 +87,18 @@ ${findProgram('busybox')} poweroff -f
       ],
     ],
   )
-  for (const { fix } of noIpv6) assert.match(fix, /^Use a Linux kernel with IPv6/)
+  for (const { hint } of noIpv6) assert.match(hint ?? '', /^Use a Linux kernel with IPv6/)
 })
 
-type Findings = v.InferOutput<typeof findingsSchema>['findings']
-
-function findingsIn(said: string): Findings {
+function findingsOf(said: string): Finding[] {
   const [json = ''] = said.split('\nend')
-  return v.parse(findingsSchema, JSON.parse(json)).findings
+  return findingsIn(json)
 }
 
-/** Of each port that is taken: the message, and the first way to mend it. */
-function takenPorts(findings: Findings = []): string[][] {
+/** Of each port that is taken: the message, and the command that mends it. */
+function takenPorts(findings: readonly Finding[] = []): string[][] {
   const plain = (text: string) => text.replaceAll(/(process |kill )\d+/g, '$1N')
   return findings
     .filter(({ code }) => code === 'port-taken')
-    .map(({ message, fix }) => [plain(message), plain(fix.split('\n')[0] ?? '')])
+    .map(({ message, fix }) => [plain(message), plain(fix ?? '')])
 }

@@ -31,27 +31,23 @@ suite('what stops the owner of a port', () => {
     { name: 'in.tftpd', pid: 42, unit: 'tftp.service' },
     { name: 'systemd', pid: 1, unit: undefined },
   ]
-  const stopped = (processes: PortOwner[], sockets: string[] = [], port = 69) =>
-    stopping(
-      { transport: 'udp', port },
-      { processes, isKernelNfs: false, isPartial: false },
-      sockets,
-    )
+  const stopped = (processes: PortOwner[], sockets: string[] = []) =>
+    stopping({ processes, isKernelNfs: false, isPartial: false }, sockets)
 
   test('stops all that have it, and never process 1', () => {
     assert.equal(stopped([dnsmasq]), 'kill 41')
     assert.equal(stopped([tftpd, dnsmasq]), 'systemctl stop tftp.service && kill 41')
     assert.equal(stopped([init, tftpd], ['tftp.socket']), 'systemctl stop tftp.socket tftp.service')
-    assert.match(stopped([init]), /^systemctl list-sockets /)
+    assert.equal(stopped([init]), undefined)
     // In a container.
-    assert.equal(stopped([{ ...dnsmasq, pid: 1 }]), "ss -lnup 'sport = :69'")
+    assert.equal(stopped([{ ...dnsmasq, pid: 1 }]), undefined)
   })
 
   test('stops rpcbind with its socket, also if process 1 cannot be seen', () => {
     const rpcbind = { name: 'rpcbind', pid: 43, unit: 'rpcbind.service' }
     const expected = 'systemctl stop rpcbind.socket rpcbind.service'
-    assert.equal(stopped([rpcbind], [], 111), expected)
-    assert.equal(stopped([init, rpcbind], ['rpcbind.socket'], 111), expected)
+    assert.equal(stopped([rpcbind]), expected)
+    assert.equal(stopped([init, rpcbind], ['rpcbind.socket']), expected)
   })
 
   test('is the socket of systemd with the port, kind and address', () => {

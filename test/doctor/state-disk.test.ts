@@ -8,6 +8,7 @@ import * as v from 'valibot'
 import { onCloningDisk } from '../support/cloning-disk.ts'
 import { mounted } from '../support/namespace.ts'
 import { repository } from '../support/netimage.ts'
+import { findingsSchema } from './support/findings.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'netimage-state-disk-'))
 after(() => rmSync(directory, { recursive: true }))
@@ -15,7 +16,7 @@ const disk = join(directory, 'disk')
 mkdirSync(disk)
 
 const schema = v.object({
-  findings: v.array(v.object({ code: v.string(), level: v.string(), message: v.string() })),
+  findings: findingsSchema,
   names: v.array(v.string()),
 })
 
@@ -45,8 +46,8 @@ suite('the disk of the state directory', () => {
       ],
     )
     assert.match(found[0]?.message ?? '', /is on tmpfs/)
-    assert.match(found[1]?.message ?? '', /only 10 MiB free/)
-    assert.match(found[2]?.message ?? '', /only 9\d inodes free/)
+    assert.match(found[1]?.message ?? '', /only 10 MiB$/)
+    assert.match(found[2]?.message ?? '', /only 9\d more files \(inodes\)$/)
   })
 
   test('on Btrfs can clone', () => {

@@ -1,7 +1,7 @@
-/** Whether a firewall of this machine drops what machines send to the server. */
+/** Whether a firewall of this computer drops what machines send to the server. */
 import type { ServedInterface } from '../../protocols/interfaces.ts'
-import type { DoctorFinding } from '../finding.ts'
-import type { Service } from '../services.ts'
+import { runAsRoot, type DoctorFinding } from '../finding.ts'
+import { saysService, type Service } from '../services.ts'
 import { opens, parseService, parseZone, type OpeningService } from './firewalld.ts'
 import { parseIptables } from './iptables.ts'
 import { parseNft } from './nft.ts'
@@ -27,7 +27,7 @@ export async function examineFirewall(
       level: 'note',
       message:
         'cannot tell whether a firewall drops what machines send: neither nft nor iptables-save was found',
-      fix: 'apt install nftables',
+      hint: 'Install nftables.',
     },
   ]
 }
@@ -139,7 +139,7 @@ async function examineNft(
   const command = 'nft -j list ruleset'
   if (said.kind === 'refused') return [refused('nftables', command, said.why)]
   const chains = parseNft(said.text, place.name)
-  if (!chains) return [notRead('nftables', command, 'it prints no JSON that can be read', command)]
+  if (!chains) return [notRead('nftables', command, 'it prints no JSON that can be read')]
   return chains.flatMap((chain) => {
     const { family, table, chain: name } = chain
     if (family === 'ip' && ofIptables.has(table)) return []
@@ -184,7 +184,8 @@ function judgeChain(chain: BaseChain, judged: JudgedChain): DoctorFinding[] {
     })
     findings.push(dropped(drops, place.name, where, fix.join('\n')))
   }
-  if (unknown.length > 0) findings.push(notKnown(unknown, place.name, where, list))
+  if (unknown.length > 0)
+    findings.push(notKnown(unknown, place.name, where, `Look at its rules: ${list}`))
   return findings
 }
 
@@ -197,19 +198,13 @@ function nixosLine(device: string, protocol: 'tcp' | 'udp', ports: readonly numb
   return `networking.firewall.interfaces.${JSON.stringify(device)}.${option} = [ ${ports.join(' ')} ];`
 }
 
-function listOf(services: readonly Service[]): string {
-  return services
-    .map(({ name, transport, port }) => `${name} (${transport.toUpperCase()} ${port})`)
-    .join(', ')
-}
-
 function dropped(
   services: readonly Service[],
   device: string,
   where: string,
   fix: string,
 ): DoctorFinding {
-  const message = `${where} drops what machines on ${device} send to ${listOf(services)}`
+  const message = `${where} drops what machines on ${device} send to ${services.map(saysService).join(', ')}`
   return { code: 'firewall', level: 'error', message, fix }
 }
 
@@ -217,23 +212,22 @@ function notKnown(
   services: readonly Service[],
   device: string,
   where: string,
-  fix: string,
+  hint: string,
 ): DoctorFinding {
-  const message = `cannot tell whether ${where} drops what machines on ${device} send to ${listOf(services)}: its rules depend on more than is known of a machine before it comes`
-  return { code: 'firewall-unknown', level: 'note', message, fix }
+  const message = `cannot tell whether ${where} drops what machines on ${device} send to ${services.map(saysService).join(', ')}: this depends on what the doctor does not know yet, such as the address of the machine or how many packets it sends`
+  return { code: 'firewall-unknown', level: 'note', message, hint }
 }
 
 /** Root may read all rules: if a program fails for root, the person must see what it says. */
 function refused(what: string, command: string, why: string): DoctorFinding {
-  const fix = process.geteuid?.() === 0 ? command : 'Run netimage doctor as root'
-  return notRead(what, command, why, fix)
+  return notRead(what, command, why, process.geteuid?.() === 0 ? undefined : runAsRoot)
 }
 
 function whyOf(said: Said): string {
   return said.kind === 'refused' ? said.why : 'it is missing'
 }
 
-function notRead(what: string, command: string, why: string, fix: string): DoctorFinding {
+function notRead(what: string, command: string, why: string, hint?: string): DoctorFinding {
   const message = `cannot tell what ${what} drops: ${command}: ${why}`
-  return { code: 'firewall-unknown', level: 'note', message, fix }
+  return { code: 'firewall-unknown', level: 'note', message, hint }
 }

@@ -7,7 +7,7 @@ export interface IptablesChain extends BaseChain {
   table: string
 }
 
-/** The chains of each table that packets to this machine pass. */
+/** The chains of each table that packets to this computer pass. */
 const passed: Readonly<Record<string, readonly string[]>> = {
   raw: ['PREROUTING'],
   mangle: ['PREROUTING', 'INPUT'],

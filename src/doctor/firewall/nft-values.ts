@@ -26,8 +26,8 @@ export interface Condition {
 }
 
 /**
- * - absent: packets of another protocol have it
- * - unknown: nothing is known of it
+ * - absent: only packets of other protocols have such a value, so the packet does not match
+ * - unknown: the packet has it, but we do not know it
  */
 type Value = Range | string | Value[] | { is: 'absent' | 'unknown' }
 
@@ -196,7 +196,7 @@ function metaOf(key: string, { device, protocol, isBroadcast }: Packet): Value {
   }
 }
 
-/** Protocols that neither are part of the packet nor carry it. */
+/** A packet of TCP or UDP over IPv4 has no header of these protocols. */
 const others = new Set([
   'ip6',
   'icmp',
@@ -231,7 +231,7 @@ function payloadOf(
   }
 }
 
-/** What the routes say: the source has its route by the interface, and the destination is this machine. */
+/** What the routes say: the way back to the source is by the interface, and the destination is this computer. */
 function routeOf({ result, flags }: { result: string; flags?: unknown }, packet: Packet): Value {
   const by = [flags].flat()
   if (result === 'type' && by.includes('daddr')) return packet.isBroadcast ? 'broadcast' : 'local'

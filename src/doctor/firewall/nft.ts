@@ -38,7 +38,7 @@ const hooks = new Set(['ingress', 'prerouting', 'input'])
 
 /**
  * @param device chains for other devices only are left out
- * @returns the chains that packets to this machine pass; undefined if the text is no ruleset
+ * @returns the chains that packets to this computer pass; undefined if the text is no ruleset
  */
 export function parseNft(text: string, device: string): NftChain[] | undefined {
   const parsed = v.safeParse(ruleset, jsonOrNothing(text))

@@ -73,7 +73,7 @@ function prefixOf(mask: string): number | undefined {
   return /^1*0*$/.test(ones) ? ones.replaceAll('0', '').length : undefined
 }
 
-/** Whether the one of `values` that the packet has lies in `wanted`. */
+/** Whether the packet's value is in `wanted`. We know only that it is one of `values`. */
 export function isWithin(values: Range, wanted: Range): Match {
   if (wanted.first <= values.first && values.last <= wanted.last) return 'yes'
   return values.last < wanted.first || wanted.last < values.first ? 'no' : 'maybe'

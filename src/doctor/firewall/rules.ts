@@ -25,7 +25,7 @@ export interface BaseChain {
   chains: Chains
   chain: string
   policy: 'accept' | 'drop'
-  /** Whether it cannot be told that the kernel uses the table at all. */
+  /** Set if the kernel may ignore the table: then its rules may drop nothing. */
   mayBeDormant?: boolean
 }
 
