@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import * as v from 'valibot'
 import { version } from '../src/version.ts'
 import { writeProduction } from './production.ts'
-import type { Request } from './request.ts'
+import type { ReleaseSettings } from './settings.ts'
 
 const componentSchema = v.looseObject({ 'bom-ref': v.string(), name: v.string() })
 const billSchema = v.looseObject({
@@ -19,7 +19,10 @@ const billSchema = v.looseObject({
  * @param bases of the images for each kind of computer: see image.ts
  * @returns the path of the bill
  */
-export function writeBill(bases: readonly string[], { work, output, epoch }: Request): string {
+export function writeBill(
+  bases: readonly string[],
+  { work, output, epoch }: ReleaseSettings,
+): string {
   const project = join(work, 'bill')
   writeProduction(project)
   const args = ['sbom', '--sbom-format=cyclonedx', '--package-lock-only']

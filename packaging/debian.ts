@@ -1,22 +1,20 @@
 /** The Debian package: the program below /usr, with a unit that systemd starts if a person says so. */
 import { execFileSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import {
   cpSync,
   lstatSync,
   mkdirSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { version } from '../src/version.ts'
-import { levelTree } from './archive.ts'
+import { levelModes } from './archive.ts'
 import { maintainerOf } from './maintainer.ts'
 import type { Architecture } from './program.ts'
-import type { Request } from './request.ts'
+import type { ReleaseSettings } from './settings.ts'
 
 const files = join(import.meta.dirname, 'files')
 
@@ -26,7 +24,7 @@ export const debianArchitecture: Record<Architecture, string> = { x64: 'amd64', 
 export function makeDebianPackage(
   program: string,
   architecture: Architecture,
-  { work, output, epoch, effort }: Request,
+  { work, output, epoch, xzLevel }: ReleaseSettings,
 ): string {
   const name = debianArchitecture[architecture]
   const tree = join(work, `debian-${name}`)
@@ -40,14 +38,14 @@ export function makeDebianPackage(
   mkdirSync(control)
   writeFileSync(join(control, 'control'), controlOf(name, sizeOf(tree, installed)))
   writeFileSync(join(control, 'conffiles'), '/etc/default/netimage\n')
-  writeFileSync(join(control, 'md5sums'), installed.map((file) => md5Line(tree, file)).join(''))
+  writeFileSync(join(control, 'md5sums'), execFileSync('md5sum', installed, { cwd: tree }))
   for (const script of ['postinst', 'prerm', 'postrm']) {
     cpSync(join(files, 'debian', script), join(control, script))
   }
-  levelTree(tree, epoch)
+  levelModes(tree)
   const file = join(output, `netimage_${debianVersion}_${name}.deb`)
   // With more threads, xz makes other bytes.
-  const compression = effort === 'small' ? ['-Zxz', '-z6', '--threads-max=1'] : ['-Znone']
+  const compression = ['-Zxz', `-z${xzLevel}`, '--threads-max=1']
   execFileSync('dpkg-deb', ['--root-owner-group', ...compression, '--build', tree, file], {
     env: { ...process.env, SOURCE_DATE_EPOCH: `${epoch}` },
     stdio: ['ignore', 'ignore', 'inherit'],
@@ -84,12 +82,6 @@ function regularFiles(tree: string): string[] {
   return readdirSync(tree, { recursive: true, encoding: 'utf8' })
     .filter((name) => lstatSync(join(tree, name)).isFile())
     .toSorted()
-}
-
-function md5Line(tree: string, file: string): string {
-  return `${createHash('md5')
-    .update(readFileSync(join(tree, file)))
-    .digest('hex')}  ${file}\n`
 }
 
 /** In KiB, with each file rounded up, as Debian counts. */

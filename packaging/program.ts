@@ -4,12 +4,12 @@ import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { version } from '../src/version.ts'
-import { levelTree } from './archive.ts'
+import { levelModes } from './archive.ts'
 import { describeProgram } from './commands.ts'
 import { bashCompletion, fishCompletion, zshCompletion } from './completions.ts'
 import { writeManual } from './manual.ts'
 import { installProduction } from './production.ts'
-import type { Request } from './request.ts'
+import type { ReleaseSettings } from './settings.ts'
 
 const repository = join(import.meta.dirname, '..')
 const files = join(import.meta.dirname, 'files')
@@ -26,7 +26,7 @@ const documents = ['docs', 'README.md', 'CHANGELOG.md', 'SECURITY.md', 'LICENSE'
  *
  * @returns the path of the package
  */
-export function packForNpm({ work, output, epoch }: Request): string {
+export function packForNpm({ work, output }: ReleaseSettings): string {
   const folder = join(work, 'npm')
   for (const name of ['package.json', 'native', ...documents]) {
     cpSync(join(repository, name), join(folder, name), { recursive: true })
@@ -38,7 +38,7 @@ export function packForNpm({ work, output, epoch }: Request): string {
   execFileSync(compiler, [...project, '--outDir', code], { stdio: 'inherit' })
   execFileSync(process.execPath, [join(repository, 'scripts/copy-assets.ts'), code])
   // npm keeps the modes.
-  levelTree(folder, epoch)
+  levelModes(folder)
   const args = ['pack', '--json', '--ignore-scripts', `--pack-destination=${output}`]
   const packed: unknown = JSON.parse(execFileSync('npm', args, { cwd: folder, encoding: 'utf8' }))
   const [{ filename }] = v.parse(packedSchema, packed)
@@ -53,7 +53,7 @@ export function packForNpm({ work, output, epoch }: Request): string {
 export async function makeProgram(
   npmPackage: string,
   architecture: Architecture,
-  { work, epoch }: Request,
+  { work, epoch }: ReleaseSettings,
 ): Promise<string> {
   const tree = join(work, `netimage-${version}-linux-${architecture}`)
   const [library, shared] = [join(tree, 'lib/netimage'), join(tree, 'share')]
@@ -69,7 +69,7 @@ export async function makeProgram(
   cpSync(join(files, 'netimage'), join(tree, 'bin/netimage'))
   cpSync(join(files, unit), join(tree, 'lib/systemd/system', unit))
   await writeHelp(shared, epoch)
-  levelTree(tree, epoch)
+  levelModes(tree)
   return tree
 }
 

@@ -3,7 +3,7 @@
 # below release/. See README.md.
 set -eu
 cd "$(dirname "$0")/.."
-sh scripts/setup.sh scdoc dpkg gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+sh scripts/setup.sh scdoc dpkg umoci gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 PATH=$PWD/node_modules/.bin:$PATH
 export PATH
 npm run --silent native

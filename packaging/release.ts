@@ -21,8 +21,8 @@ rmSync(output, { recursive: true, force: true })
 mkdirSync(output)
 const work = mkdtempSync(join(tmpdir(), 'netimage-release-'))
 try {
-  const request = { work, output, epoch: epochOfCommit(), effort: 'small' } as const
-  await makeRelease(['x64', 'arm64'], work, request)
+  const settings = { work, output, epoch: epochOfCommit(), xzLevel: 6 }
+  await makeRelease(['x64', 'arm64'], work, settings)
 } finally {
   rmSync(work, { recursive: true })
 }

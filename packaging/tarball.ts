@@ -1,14 +1,11 @@
 /** A tarball that needs nothing else: unpack it anywhere, and run `bin/netimage`. */
 import { basename, dirname, join } from 'node:path'
-import { gzipFile, tar } from './archive.ts'
-import type { Request } from './request.ts'
+import { tar } from './archive.ts'
+import type { ReleaseSettings } from './settings.ts'
 
-/** @param program as `makeProgram` makes it @returns the path of the tarball */
-export function makeTarball(program: string, { work, output, epoch, effort }: Request): string {
+/** @param program as `makeProgram` makes it */
+export function makeTarball(program: string, { output, epoch }: ReleaseSettings): void {
   const name = basename(program)
-  const plain = join(work, `${name}.tar`)
-  tar(dirname(program), [name], plain, epoch)
-  const file = join(output, `${name}.tar.gz`)
-  gzipFile(plain, file, effort)
-  return file
+  const compression = ['--use-compress-program=gzip --no-name']
+  tar(dirname(program), [name], join(output, `${name}.tar.gz`), epoch, compression)
 }

@@ -10,12 +10,13 @@ import * as v from 'valibot'
 import { makeDebianPackage } from '../../packaging/debian.ts'
 import { makeRelease } from '../../packaging/make.ts'
 import { makeProgram } from '../../packaging/program.ts'
+import type { ReleaseSettings } from '../../packaging/settings.ts'
 import { version } from '../../src/version.ts'
 import { cacheDirectory } from '../e2e/support/cache.ts'
 import { repository } from '../support/netimage.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { bootByStartPage } from './support/boot-by-start-page.ts'
-import { runInDebian } from './support/debian.ts'
+import { followInDebian, runInDebian } from './support/debian.ts'
 import { elfMachines, plainNames } from './support/unpacked.ts'
 
 const directory = temporaryDirectory()
@@ -30,13 +31,13 @@ const buildImage = join(repository, 'nix/check.sh')
 
 const componentSchema = v.object({ name: v.string(), version: v.string() })
 
-function request(name: string) {
+function settingsFor(name: string): ReleaseSettings {
   const [work, output] = [join(directory, name, 'work'), join(directory, name, 'output')]
   for (const made of [work, output]) mkdirSync(made, { recursive: true })
-  return { work, output, epoch: 1_700_000_000, effort: 'quick' } as const
+  return { work, output, epoch: 1_700_000_000, xzLevel: 0 }
 }
 
-const first = request('first')
+const first = settingsFor('first')
 await makeRelease(['x64'], cacheDirectory('packaging'), first)
 const released = (name: string) => join(first.output, name)
 
@@ -59,7 +60,7 @@ suite('a release', () => {
   })
 
   test('is the same, byte for byte, for another person at another time in another directory', async () => {
-    const second = request('second')
+    const second = settingsFor('second')
     const umask = process.umask(0o077)
     const zone = process.env['TZ']
     process.env['TZ'] = 'Asia/Tokyo'
@@ -77,7 +78,7 @@ suite('a release', () => {
   })
 
   test('the Debian package for arm64 has programs for arm64, and else the files of the other', async () => {
-    const third = request('arm64')
+    const third = settingsFor('arm64')
     const program = await makeProgram(released(npmPackage), 'arm64', third)
     const made = makeDebianPackage(program, 'arm64', third)
     assert.equal(run('dpkg-deb', ['--field', made, 'Architecture']), 'arm64\n')
@@ -138,107 +139,139 @@ suite('a release', () => {
   })
 
   test('the Debian package installs, and its service runs, updates and goes', () => {
-    const output = runInDebian(
-      `trap 'journalctl --unit netimage' ERR
-      if command -v xz; then exit 1; fi
-      apt-get install -y /shared/netimage.deb
-      dpkg --verify netimage
-      systemd-analyze verify --man=no netimage.service
-      echo "before: $(systemctl is-enabled netimage) $(systemctl is-active netimage)"
-
-      mkdir /srv/images; cd /srv/images
-      . /shared/build-image
-      netimage site add image
-      printf '[Socket]\nListenDatagram=69\n' >/run/systemd/system/tftp.socket
-      printf '[Service]\nExecStart=true\n' >/run/systemd/system/tftp.service
-      systemctl start tftp.socket
-      netimage doctor --listen 127.0.0.1 --dhcp off --no-port-mapper | grep --after-context=1 'UDP 69' || true
-      systemctl stop tftp.socket
-
-      await() { grep --max-count=1 -E "$1" < <(journalctl --follow --unit netimage --output cat --since today); }
-      echo 'NETIMAGE_OPTIONS="--interface lan --no-such-flag"' >/etc/default/netimage
-      systemctl enable --now netimage
-      await "^netimage.service: Failed with result"
-      echo "with a wrong flag: $(systemctl show --property ActiveState --value netimage)"
-
-      # More often than systemd starts a service by default before it gives up.
-      echo 'NETIMAGE_OPTIONS="--interface lan --dhcp off --allow any --workers 1"' >/etc/default/netimage
-      mkdir /run/systemd/system/netimage.service.d
-      printf '[Service]\nRestartSec=100ms\n' >/run/systemd/system/netimage.service.d/soon.conf
-      systemctl daemon-reload
-      systemctl start netimage
-      given_up='^netimage.service: Start request repeated too quickly'
-      await "restart counter is at 6|$given_up"
-      ip link add lan type veth peer name machines
-      ip link set lan up; ip link set machines up
-      ip addr add 10.0.0.1/24 dev lan
-      await "^on 10.0.0.1|$given_up"
-      systemctl is-active netimage
-      node=/usr/lib/netimage/node
-      $node --eval 'fetch("http://10.0.0.1/api/images").then((answer) => console.log("answer:", answer.status))'
-      netimage site images
-      process=$(systemctl show --property MainPID --value netimage)
-      echo "user: $(stat --format %U /proc/$process)"
-      grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/$process/status
-
-      ip netns add machine; ip link set machines netns machine
-      ip -n machine addr add 10.0.0.2/24 dev machines; ip -n machine link set machines up
-      ask() { ip netns exec machine bash -c ': </dev/tcp/10.0.0.1/2049' 2>/dev/null && echo yes || echo no; }
-      mend() {
-        netimage doctor --interface lan --dhcp off --json | $node --eval '
-          const { findings } = JSON.parse(fs.readFileSync(0, "utf8"))
-          for (const { code, fix } of findings) if (code === "firewall") console.log(fix)'
-      }
-      echo "before firewalld: $(ask) [$(mend)]"
-      systemctl start firewalld
-      until [ "$(firewall-cmd --state 2>&1)" = running ]; do systemctl is-active firewalld; done
-      echo "with firewalld: $(ask) [$(mend)]"
-      eval "$(mend)"
-      echo "mended: $(ask) [$(mend)]"
-      for each in 69/udp 80/tcp; do firewall-cmd --permanent --remove-port=$each; done
-      firewall-cmd --permanent --new-service=netboot
-      for each in 69/udp 80/tcp; do firewall-cmd --permanent --service=netboot --add-port=$each; done
-      firewall-cmd --permanent --new-service=ours
-      firewall-cmd --permanent --service=ours --add-include=netboot
-      firewall-cmd --permanent --zone=public --add-service=ours
-      firewall-cmd --reload
-      echo "by a service of the person: [$(mend)]"
-      systemctl stop firewalld
-
-      cp /etc/default/netimage /root/mine
-      dpkg --install /shared/netimage.deb
-      cmp /etc/default/netimage /root/mine
-      echo "after an update: $(systemctl is-active netimage)"
-      test $process != $(systemctl show --property MainPID --value netimage)
-
-      apt-get remove -y netimage
-      if systemctl is-active netimage || test -e /usr/lib/netimage; then exit 1; fi
-      apt-get purge -y netimage
-      rm --recursive /run/systemd/system/netimage.service.d
-      # Root's own commands keep their cache in its home.
-      echo "left: $(find / -xdev -path /root -prune -o -name '*netimage*' -print -prune | sort | tr '\\n' ' ')"
-      test -e /var/lib/netimage/site.sqlite`,
+    const ports = ['69/udp', '80/tcp', '2049/tcp', '2049/udp', '111/tcp', '111/udp']
+    const opened = ports.map((port) => `--add-port=${port}`).join(' ')
+    const open = `firewall-cmd --permanent --zone=public ${opened} && firewall-cmd --reload`
+    followInDebian(
+      [
+        {
+          commands: `
+            trap 'journalctl --unit netimage' ERR
+            if command -v xz; then exit 1; fi
+            apt-get install -y /shared/netimage.deb
+            dpkg --verify netimage
+            systemd-analyze verify --man=no netimage.service
+            echo "$(systemctl is-enabled netimage) $(systemctl is-active netimage)"`,
+          expected: /^disabled inactive$/m,
+        },
+        {
+          commands: `
+            mkdir /srv/images; cd /srv/images
+            . /shared/build-image
+            netimage site add image`,
+          expected: /is whole: 1 store path/,
+        },
+        {
+          commands: `
+            printf '[Socket]\nListenDatagram=69\n' >/run/systemd/system/tftp.socket
+            printf '[Service]\nExecStart=true\n' >/run/systemd/system/tftp.service
+            systemctl start tftp.socket
+            netimage doctor --listen 127.0.0.1 --dhcp off --no-port-mapper |
+              grep --after-context=1 'UDP 69' || true
+            systemctl stop tftp.socket`,
+          expected: /is taken by systemd \(process 1\).*\n +systemctl stop tftp\.socket$/m,
+        },
+        {
+          commands: `
+            await() {
+              grep --max-count=1 -E "$1" < <(journalctl --follow --unit netimage --output cat --since today)
+            }
+            echo 'NETIMAGE_OPTIONS="--interface lan --no-such-flag"' >/etc/default/netimage
+            systemctl enable --now netimage
+            await "^netimage.service: Failed with result"
+            systemctl show --property ActiveState --value netimage`,
+          expected: /^failed$/m,
+        },
+        {
+          // More often than systemd starts a service by default before it gives up.
+          commands: `
+            echo 'NETIMAGE_OPTIONS="--interface lan --dhcp off --allow any --workers 1"' >/etc/default/netimage
+            mkdir /run/systemd/system/netimage.service.d
+            printf '[Service]\nRestartSec=100ms\n' >/run/systemd/system/netimage.service.d/soon.conf
+            systemctl daemon-reload
+            systemctl start netimage
+            given_up='^netimage.service: Start request repeated too quickly'
+            await "restart counter is at 6|$given_up"
+            ip link add lan type veth peer name machines
+            ip link set lan up; ip link set machines up
+            ip addr add 10.0.0.1/24 dev lan
+            await "^on 10.0.0.1|$given_up"
+            systemctl is-active netimage
+            node=/usr/lib/netimage/node
+            $node --eval 'fetch("http://10.0.0.1/api/images").then(({ status }) => console.log(status))'
+            netimage site images`,
+          expected: /^active\n200\n(?:.*\n)*[0-9a-f]+ +nixos-net-image-0-x86_64-linux /m,
+        },
+        {
+          // Only CAP_NET_BIND_SERVICE, and a filter of system calls.
+          commands: `
+            process=$(systemctl show --property MainPID --value netimage)
+            stat --format %U /proc/$process
+            grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/$process/status`,
+          expected: /^netimage\nCapEff:\t0000000000000400\nNoNewPrivs:\t1\nSeccomp:\t2$/m,
+        },
+        {
+          commands: `
+            ip netns add machine; ip link set machines netns machine
+            ip -n machine addr add 10.0.0.2/24 dev machines; ip -n machine link set machines up
+            ask() {
+              ip netns exec machine bash -c ': </dev/tcp/10.0.0.1/2049' 2>/dev/null && echo yes || echo no
+            }
+            mend() {
+              netimage doctor --interface lan --dhcp off --json | $node --eval '
+                const { findings } = JSON.parse(fs.readFileSync(0, "utf8"))
+                for (const { code, fix } of findings) if (code === "firewall") console.log(fix)'
+            }
+            echo "before: $(ask) [$(mend)]"
+            systemctl start firewalld
+            until [ "$(firewall-cmd --state 2>&1)" = running ]; do systemctl is-active firewalld; done
+            echo "closed: $(ask) [$(mend)]"
+            eval "$(mend)"
+            echo "mended: $(ask) [$(mend)]"`,
+          expected: [
+            /^before: yes \[\]$/m,
+            `\nclosed: no [${open}]\n`,
+            /^success\nmended: yes \[\]$/m,
+          ],
+        },
+        {
+          // A service of firewalld that the person has defined.
+          commands: `
+            for each in 69/udp 80/tcp; do firewall-cmd --permanent --remove-port=$each; done
+            firewall-cmd --permanent --new-service=netboot
+            for each in 69/udp 80/tcp; do firewall-cmd --permanent --service=netboot --add-port=$each; done
+            firewall-cmd --permanent --new-service=ours
+            firewall-cmd --permanent --service=ours --add-include=netboot
+            firewall-cmd --permanent --zone=public --add-service=ours
+            firewall-cmd --reload
+            echo "[$(mend)]"
+            systemctl stop firewalld`,
+          expected: /^\[\]$/m,
+        },
+        {
+          commands: `
+            cp /etc/default/netimage /root/mine
+            dpkg --install /shared/netimage.deb
+            cmp /etc/default/netimage /root/mine
+            systemctl is-active netimage
+            test $process != $(systemctl show --property MainPID --value netimage)`,
+          expected: /^active$/m,
+        },
+        {
+          // Root's own commands keep their cache in its home.
+          commands: `
+            apt-get remove -y netimage
+            if systemctl is-active netimage || test -e /usr/lib/netimage; then exit 1; fi
+            apt-get purge -y netimage
+            rm --recursive /run/systemd/system/netimage.service.d
+            echo "left: $(find / -xdev -path /root -prune -o -name '*netimage*' -print -prune)"
+            test -e /var/lib/netimage/site.sqlite`,
+          expected: /\nleft: \/var\/lib\/netimage\n$/,
+        },
+      ],
       join(directory, 'debian'),
       { 'netimage.deb': released(debianPackage), 'build-image': buildImage },
     )
-    assert.match(output, /^before: disabled inactive$/m)
-    assert.match(output, /is whole: 1 store path/)
-    assert.match(output, /is taken by systemd \(process 1\).*\n +systemctl stop tftp\.socket$/m)
-    assert.match(output, /^with a wrong flag: failed$/m)
-    assert.match(output, /^answer: 200$/m)
-    assert.match(output, /^[0-9a-f]+ +nixos-net-image-0-x86_64-linux /m)
-    assert.match(output, /^user: netimage$/m)
-    // Only CAP_NET_BIND_SERVICE, and a filter of system calls.
-    assert.match(output, /^CapEff:\t0000000000000400\nNoNewPrivs:\t1\nSeccomp:\t2$/m)
-    const opened = [...['69/udp', '80/tcp', '2049/tcp', '2049/udp', '111/tcp', '111/udp']].map(
-      (port) => `--add-port=${port}`,
-    )
-    const mend = `firewall-cmd --permanent --zone=public ${opened.join(' ')} && firewall-cmd --reload`
-    assert.ok(output.includes(`\nbefore firewalld: yes []\nwith firewalld: no [${mend}]\n`), output)
-    assert.match(output, /^success\nmended: yes \[\]$/m)
-    assert.match(output, /^by a service of the person: \[\]$/m)
-    assert.match(output, /^after an update: active$/m)
-    assert.match(output, /^left: \/var\/lib\/netimage $/m)
   })
 
   test('docs/start.md leads from a fresh Debian to a machine that boots', async () => {

@@ -1,5 +1,6 @@
 // A fresh Debian, started with its own systemd. All that is written there is lost.
 
+import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -53,6 +54,28 @@ export function runInDebian(
   }
   return wholeOutput(readOutput(), console)
 }
+
+/** Commands for the shell, and what they must print. */
+type Step = { commands: string; expected: RegExp | readonly (RegExp | string)[] }
+
+/** Carries out steps in one shell in one such container, and compares what each step has printed. */
+export function followInDebian(
+  steps: readonly Step[],
+  directory: string,
+  files: Readonly<Record<string, string>>,
+): void {
+  const script = steps.map(({ commands }) => `${commands}\necho '${endOfStep}'`).join('\n')
+  const printed = runInDebian(script, directory, files).split(`${endOfStep}\n`)
+  for (const [at, { commands, expected }] of steps.entries()) {
+    const output = printed[at] ?? ''
+    for (const each of [expected].flat()) {
+      const isThere = typeof each === 'string' ? output.includes(each) : each.test(output)
+      assert.ok(isThere, `${each} is not in what these commands print:${commands}\n\n${output}`)
+    }
+  }
+}
+
+const endOfStep = '--- this step was done'
 
 /**
  * Starts the same in a container that is the server of a network. The test goes on meanwhile.
