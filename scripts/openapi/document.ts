@@ -101,7 +101,6 @@ const paths: Record<string, object> = {
       responses: {
         200: { description: 'Text.', content: { 'text/plain': {} } },
         ...ofAllPaths,
-        503: failed('It cannot be read at the moment.'),
       },
     },
   },

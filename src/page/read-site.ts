@@ -23,7 +23,10 @@ interface Known {
   fingerprint: string
 }
 
-/** Changes that no fingerprint and no row of the log shows are found after this time. Milliseconds. */
+/**
+ * After this time, all lives are read anew. A life can change without another fingerprint and without a row in the
+ * log. Milliseconds.
+ */
 const allMs = 30_000
 /** So many lives are read in one turn of the event loop. */
 const inOneTurn = 20

@@ -49,7 +49,7 @@ export const paths: readonly string[] = table.map(([pattern]) => pattern)
 
 const routes = table.map(([pattern, handler]) => ({ parts: pattern.split('/'), handler }))
 
-/** Something is answered to all paths. */
+/** Every path gets an answer. If there is nothing at it, this is an error. */
 export async function answerPath(
   settings: RoutesSettings,
   { path, query, isHead }: PageRequest,

@@ -96,7 +96,9 @@ suite('the data of the page', () => {
     mkdirSync(state, { recursive: true })
     writeFileSync(siteFile(state), '')
     assert.deepEqual(await json('/api/log'), { rows: [], last: 0 })
-    await waitUntil('the page has looked again', async () => (await ask('/metrics')).status === 200)
+    await waitUntil('the page has looked again', async () => {
+      return (await ask('/metrics')).body.includes('\nnetimage_site_readable 1\n')
+    })
   })
 
   test('show a machine that only asks apart, and tell what a boot that hangs waits for', async (context) => {

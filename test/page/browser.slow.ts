@@ -10,6 +10,7 @@ import { netimageJson } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { bootOf, record } from './support/boots.ts'
 import { findBarriers, startBrowser, watchTab } from './support/browser.ts'
+import { watchEvents } from './support/events.ts'
 import { openPage } from './support/open-page.ts'
 
 const freshName = freshNames(temporaryDirectory())
@@ -241,6 +242,24 @@ suite('the status page in Chromium', () => {
     await page.getByText('the site is <b>damaged</b>. Mend it.').waitFor()
     await page.unroute('**/api/machines/*')
     await page.getByRole('heading', { name: 'Boots', exact: true }).waitFor()
+  })
+
+  test('is shown to one more than the server tells of changes, who learns why', async (context) => {
+    const { state, page, url, allowsNetworkErrors } = await open(context)
+    await page.locator('#connection').getByText('Live').waitFor()
+    await page.goto('about:blank')
+    for (let count = 0; count < 32;) {
+      const { status, close } = await watchEvents(context, new URL('/api/events', url))
+      // The server has not noticed yet that the page has gone.
+      if (status === 200) count++
+      else close()
+    }
+    await netimageJson(['site', 'name', other, 'pi2', '--state', state])
+    allowsNetworkErrors()
+    await page.goto(url)
+    await page.getByRole('alert').getByText('[too-many-listeners]').waitFor()
+    await row(page, 'pi2').waitFor()
+    await page.locator('#connection').getByText('Old data: this is from').waitFor()
   })
 
   test('has no barriers that axe finds, on a computer and on a telephone, in light and in dark', async (context) => {

@@ -1,4 +1,4 @@
-// What browsers are told that read slowly, or not at all.
+// The server-sent events, with a browser that reads them slowly or not at all.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'

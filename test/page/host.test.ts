@@ -1,4 +1,4 @@
-// Whose name a request has, compared with how browsers read it.
+// Which hosts the page takes for its own. The parser of URLs says how a browser reads the same text.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

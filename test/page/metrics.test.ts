@@ -1,7 +1,7 @@
 // The metrics, as Prometheus reads them, and what docs/monitoring makes of them.
 
 import assert from 'node:assert/strict'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import * as v from 'valibot'
@@ -9,6 +9,7 @@ import { createCounts } from '../../src/page/metrics/counts.ts'
 import { metricText } from '../../src/page/metrics/text.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
 import type { Told, Why } from '../../src/site/life/life.ts'
+import { siteFile } from '../../src/site/database.ts'
 import { begunRollout } from '../serve/support/begun-rollout.ts'
 import { repository } from '../support/netimage.ts'
 import { filterThrough } from '../support/programs.ts'
@@ -55,12 +56,11 @@ function expressionsIn(dashboard: unknown): string[] {
 }
 
 suite('the metrics', () => {
-  let shown = ''
-
   test('are what Prometheus takes, and count what the server sees', async (context) => {
     const state = await begunRollout(freshName(), [mac, other])
     const boot = bootOf(mac)
     const { ask, see, told } = await openPage(context, state, () => [boot])
+    let shown = ''
     const metrics = async () => {
       const { status, headers, body } = await ask('/metrics')
       assert.deepEqual([status, headers['cache-control']], [200, 'no-store'])
@@ -159,6 +159,25 @@ suite('the metrics', () => {
     assert.deepEqual(counted(), [4, 1, 1, 2])
   })
 
+  test('say that the site cannot be read, and go on to count', async (context) => {
+    const state = await begunRollout(freshName(), [mac])
+    const { ask, see } = await openPage(context, state)
+    const { body: before } = await ask('/metrics')
+    assert.equal(samplesIn(before).get('netimage_site_readable'), 1)
+    const file = siteFile(state)
+    for (const ending of ['-wal', '-shm']) rmSync(`${file}${ending}`, { force: true })
+    writeFileSync(file, 'this is no database')
+    see(bootOf(mac), { kind: 'tftp', step: 'end', file: 'kernel', bytes: 1000, mac })
+    await waitUntil('the page has looked again', async () => {
+      const { status, body } = await ask('/metrics')
+      const samples = samplesIn(body)
+      assert.deepEqual([status, samples.get('netimage_tftp_bytes_total')], [200, 1000])
+      const isLeftOut = !body.includes('netimage_machines{')
+      return samples.get('netimage_site_readable') === 0 && isLeftOut
+    })
+    assert.equal((await ask('/api/machines')).status, 503)
+  })
+
   test('count a boot once, also if thousands of strangers ask meanwhile', () => {
     const { see, metrics } = createCounts(() => ({}))
     const boot = bootOf(mac)
@@ -215,7 +234,9 @@ suite('the metrics', () => {
       await promtool(['test', 'rules', file])
     })
 
-    test('names only metrics that there are, and all that there are', () => {
+    test('names only metrics that there are, and all that there are', async (context) => {
+      const { ask } = await openPage(context, await begunRollout(freshName(), [mac]))
+      const { body: shown } = await ask('/metrics')
       const used = new Set(
         [readFileSync(alerts, 'utf8').replaceAll(/^.*(?:summary|description):.*$/gm, ''), dashboard]
           .flatMap((each) => each.match(/\bnetimage_\w+/g) ?? [])

@@ -1,4 +1,4 @@
-// Where the page of a server is, as its person says.
+// `--page`: at which address the page is, and what happens if its port is taken.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'

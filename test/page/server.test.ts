@@ -74,7 +74,7 @@ suite('the server of the page', () => {
     }
   })
 
-  test('gives a browser that knows the answer already only the word that it still holds', async (context) => {
+  test('does not send an answer again that the browser has already', async (context) => {
     const { ask } = await openPage(context, freshName())
     for (const path of ['/', '/api/machines', '/api/groups', '/api/log', '/api/boots']) {
       const { headers } = await ask(path)

@@ -20,7 +20,7 @@ export function createData({ onChange, onConnection }) {
     groups: new Map(),
     brokenGroups: [],
     images: new Map(),
-    /** What the clock of the server is ahead of ours. */
+    /** By how many milliseconds the clock of the server is ahead of the clock of this computer. */
     ahead: 0,
     now: () => Date.now() + data.ahead,
   }
@@ -115,6 +115,7 @@ export function createData({ onChange, onConnection }) {
       try {
         await read(now)
         if (source?.readyState === EventSource.OPEN) good()
+        else tell({ goodAt: Date.now() })
       } catch (error) {
         wanted = together(now, wanted)
         bad(error instanceof Problem ? error.problem : undefined)
@@ -138,7 +139,7 @@ export function createData({ onChange, onConnection }) {
       // The files of the page may be others, too.
       if (data.version !== undefined && data.version !== version) location.reload()
       data.version = version
-      want({ machines: 'all', groups: 'all', others: true, log: 'all' })
+      want(everything)
     })
     source.addEventListener('changed', (event) => {
       const { machines, groups, others, log = 0 } = JSON.parse(event.data)
@@ -150,7 +151,16 @@ export function createData({ onChange, onConnection }) {
       // The server does not say when it can read again.
       setTimeout(() => want({ ...nothing(), groups: 'all', others: true }), againMs)
     })
-    source.addEventListener('error', () => bad())
+    source.addEventListener('error', ({ target }) => {
+      if (target.readyState === EventSource.CLOSED) void refused()
+      else bad()
+    })
+  }
+
+  /** The server tells this page of no changes, perhaps because too many others listen. So the page reads all. */
+  async function refused() {
+    bad(await whyRefused())
+    want(everything)
   }
 
   async function beat() {
@@ -180,6 +190,20 @@ export function createData({ onChange, onConnection }) {
     },
   }
 }
+
+/** @returns the error that a browser does not give to the page if it cannot open the events */
+async function whyRefused() {
+  try {
+    const response = await fetch('/api/events', { signal: AbortSignal.timeout(patienceMs) })
+    if (!response.ok) return (await response.json()).error
+    await response.body.cancel()
+  } catch {
+    // It is no answer of netimage.
+  }
+  return undefined
+}
+
+const everything = { machines: 'all', groups: 'all', others: true, log: 'all' }
 
 /** An error that the server tells. */
 export class Problem extends Error {

@@ -1,4 +1,9 @@
-/** Elements, and lists of them that keep the focus. All text is text: it never becomes markup. */
+/**
+ * Elements, and lists of them that keep the focus. All text is text: it never becomes markup.
+ *
+ * No library such as lit-html does this. Its templates are markup, and it would have to be copied into the package,
+ * because browsers load these files as they are.
+ */
 import { formatTime, visible } from './text.js'
 
 const svgName = 'http://www.w3.org/2000/svg'

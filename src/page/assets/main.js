@@ -80,7 +80,7 @@ function showConnection(now) {
   showProblem(now.problem)
   document.body.classList.toggle('stale', now.state === 'stale')
   connectionText.dataset.state = now.state
-  const what = `${now.state} ${now.problem?.code ?? ''}`
+  const what = `${now.state} ${now.problem?.code ?? ''} ${now.goodAt === undefined}`
   if (what === told) return
   told = what
   setText(connectionText, saysConnection(now))
@@ -95,7 +95,7 @@ function saysConnection({ state, goodAt, problem }) {
 function showProblem(problem) {
   if (!problem) return problemBox.hasChildNodes() ? replace(problemBox) : undefined
   const { code, message, hint = '' } = problem
-  const text = `The server could not read this: ${message} [${code}] ${hint}`
+  const text = `The server says: ${message} [${code}] ${hint}`
   if (problemBox.textContent !== text) replace(problemBox, el('p', { class: 'warning' }, text))
 }
 

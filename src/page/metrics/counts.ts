@@ -13,8 +13,8 @@ export interface Counts {
   /** An event of a boot. */
   see: (boot: Boot, event: ServeEvent) => void
   told: (told: Told) => void
-  /** @param groups of machines, by machine */
-  metrics: (groups: ReadonlyMap<string, string>) => Metric[]
+  /** @param groups of machines, by machine. Undefined if the site cannot be read: then nothing is added */
+  metrics: (groups: ReadonlyMap<string, string> | undefined) => Metric[]
 }
 
 /** Counts by labels. */
@@ -32,13 +32,16 @@ const reasons = ['too-late', 'no-answer', 'started-again', 'other'] as const
 /** Seconds. */
 const limits = [1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600]
 
-/** What is counted once it is final, and once the group of the machine is known. */
+/**
+ * Something that is added to a counter later: the group of the machine is known only if somebody reads the
+ * metrics, and a failure does not count if it turns out that the power was cut.
+ */
 interface Pending {
   machine: string
   counter: Counter
   /** Without the group. */
   labels: Labels
-  /** Until then, it turns out whether the power was cut: such a failure does not count. */
+  /** From this time on, it counts for certain. */
   finalAt: number
 }
 
@@ -65,13 +68,14 @@ export function createCounts(
     const before = known?.started === started ? known.steps : new Set<BootStep>()
     for (const step of bootSteps) {
       const at = steps[step]
-      // The first step takes no time. Of a machine that was up before the server, no boot is seen.
+      // The first step takes no time. If a machine was up before the server started, its steps have no times.
       if (at === undefined || at <= started || before.has(step)) continue
       before.add(step)
       took.get(step)?.add((at - started) / 1000)
       if (step === 'registered') end(machine, 'up')
     }
-    // Strangers only ask DHCP. They would push out the machines whose steps are counted already.
+    // A machine that is not served only asks DHCP. `remember` drops the oldest entries, so thousands of such
+    // machines must not be entries.
     if (before.size > 0) remember(counted, machine, { started, steps: before })
   }
 
@@ -85,7 +89,7 @@ export function createCounts(
     add({ machine, counter: boots, labels: { result } })
   }
 
-  /** What was told of the machine last is not so. */
+  /** Removes the newest pending entry of the machine for this counter, because it has turned out to be wrong. */
   function takeBack(machine: string, counter: Counter): void {
     const place = pending.findLastIndex(
       (each) => each.machine === machine && each.counter === counter,
@@ -94,7 +98,7 @@ export function createCounts(
   }
 
   function flush(groups: ReadonlyMap<string, string>, until: number): void {
-    // A count that begins with 1 would be no increase.
+    // Prometheus sees an increase only if a counter was there before with 0.
     for (const group of new Set(['', ...groups.values()])) {
       for (const result of results) boots.add({ group, result }, 0)
       for (const reason of reasons) rollbacks.add({ group, reason }, 0)
@@ -120,14 +124,14 @@ export function createCounts(
       }
       if (kind === 'bad') {
         add({ machine, counter: rollbacks, labels: { reason: why ?? 'other' } })
-        // Of these, no failed attempt is told.
+        // With these two, the server tells only the verdict, and no failed attempt.
         if (why === 'too-late' || why === 'no-answer') end(machine, 'failed')
       }
-      // In the first case, there is no other generation to go back to.
+      // `stays`: there is no other generation, so the machine did not go back.
       if (kind === 'stays' || kind === 'taken back') takeBack(machine, rollbacks)
     },
     metrics(groups) {
-      flush(groups, now())
+      if (groups) flush(groups, now())
       return [
         {
           ...{ name: 'netimage_boots_total', type: 'counter' },

@@ -1,4 +1,4 @@
-/** How often values were at most so large. */
+/** A histogram of Prometheus: for each of its limits, it counts the values that are not larger. */
 import type { Labels, Sample } from './text.ts'
 
 export interface Histogram {

@@ -1,4 +1,9 @@
-/** The text format of Prometheus. https://prometheus.io/docs/instrumenting/exposition_formats/ */
+/**
+ * The text format of Prometheus. https://prometheus.io/docs/instrumenting/exposition_formats/
+ *
+ * prom-client is not used: it keeps metrics in a register and changes them one by one, but here almost all of them
+ * are made anew from the site for each answer. What is left is this file and histogram.ts.
+ */
 
 export type Labels = Readonly<Record<string, string | number>>
 
