@@ -191,7 +191,10 @@ export const group = v.pipe(
     ),
     machines: v.record(v.string(), stand),
     stuck: v.pipe(texts, v.description('Bad machines that nothing but a person restarts.')),
-    ready: v.pipe(texts, v.description('Machines that restart themselves once they may.')),
+    byHand: v.pipe(
+      texts,
+      v.description('Machines that boot the image once a person restarts them.'),
+    ),
     startedAt: time,
     haltedBy: v.exactOptional(texts),
     machinesOfWaves: v.pipe(v.array(texts), v.readonly()),

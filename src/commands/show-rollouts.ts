@@ -13,7 +13,7 @@ export function summaryOfGroup(status: RolloutStatus, rollout: Rollout, names: N
   return [
     `group ${group}: roll-out ${rollout.number} of image ${image.slice(0, shownDigits)} is ${state}${why}`,
     `  ${saysStands(status)}`,
-    ...whatNext(status, rollout, names).map((text) => `  next: ${text}`),
+    ...whatNext(status, names).map((text) => `  next: ${text}`),
   ]
 }
 

@@ -92,7 +92,7 @@ export function shownGroup(
     ...shown,
     ...{ startedAt, ...(haltedBy && { haltedBy }) },
     machinesOfWaves: waves.map(({ machines }) => machines),
-    ...{ says: saysStands(shown), whatNext: whatNext(shown, rollout, names) },
+    ...{ says: saysStands(shown), whatNext: whatNext(shown, names) },
     ...(usualBoot && { usualBoot }),
   }
 }

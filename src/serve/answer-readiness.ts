@@ -16,7 +16,7 @@ import {
 import type { Site } from '../site/site.ts'
 
 export interface AnswerReadinessSettings {
-  site: Pick<Site, 'setReadiness' | 'mayRestart'>
+  site: Pick<Site, 'setReadiness' | 'letRestart'>
   machines: { rootOf(machine: string): { fileSystem: FileSystem } | undefined }
   onError: (error: NetimageError) => void
 }
@@ -51,9 +51,9 @@ export function answerReadiness(settings: AnswerReadinessSettings): AnswerReadin
     let mayRestart = false
     for (let left = looks; left > 0 && !mayRestart && !signal.aborted; left--) {
       await pause()
-      mayRestart = site.mayRestart(machine, Date.now())
+      mayRestart = await site.letRestart(machine, Date.now())
     }
-    if (signal.aborted) return
+    if (signal.aborted && !mayRestart) return
     const fileSystem = machines.rootOf(machine)?.fileSystem
     if (fileSystem) write(fileSystem, formatRestartAnswer(ready.id, mayRestart))
   }

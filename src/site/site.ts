@@ -44,10 +44,16 @@ import {
   type Told,
 } from './life/life.ts'
 import { isBack } from './life/states.ts'
-import { givenOf, toldBy, type Entry, type OfMachine, type Who } from './log/entry.ts'
+import {
+  givenOf,
+  rolloutToldBy,
+  toldBy,
+  type Entry,
+  type OfMachine,
+  type Who,
+} from './log/entry.ts'
 import { newestOf } from './rollout/statements.ts'
-import { mayRestart } from './rollout/rollouts.ts'
-import { lastBooted } from './rollout/stand.ts'
+import { letRestart, noteReadiness } from './rollout/restart-itself.ts'
 import { BrokenRow } from './rows.ts'
 import type { SiteWriter } from './statements.ts'
 import { createWaitingSigns } from './waiting-signs.ts'
@@ -94,8 +100,12 @@ export interface Site {
   nameOf(machine: string): string | undefined
   /** A machine that restarts itself says whether it would do so now. @throws `NetimageError` */
   setReadiness(machine: string, isReady: boolean, at: number): Promise<void>
-  /** Whether a roll-out has told the machine that it may restart itself now. @throws `NetimageError` */
-  mayRestart(machine: string, at: number): boolean
+  /**
+   * Whether the machine may restart itself now. If so, it counts as one that goes down.
+   *
+   * @throws `NetimageError`: the machine must not be told that it may
+   */
+  letRestart(machine: string, at: number): Promise<boolean>
   /** What the file of the site said of machines when it was applied last. @throws `NetimageError` */
   declarations(): Declarations
   /**
@@ -416,16 +426,15 @@ export function openSite(settings: SiteSettings): Site {
     async setReadiness(machine, isReady, at) {
       clock(at)
       await changeOne(machine, (writer) => {
-        const attempt = lastBooted(writer.of(machine))?.number ?? 0
-        writer.rollouts.setReadiness(machine, { isReady, uptime, attempt })
+        const told = noteReadiness(writer, machine, isReady, now())
+        for (const each of told) writer.note(rolloutToldBy(each, last))
       })
     },
-    mayRestart(machine, at) {
+    async letRestart(machine, at) {
       clock(at)
-      const { read } = database
       // All roll-outs are read only if one has asked this machine.
-      if (read.restartRequestOf(machine)?.kind !== 'itself') return false
-      return mayRestart({ of: read.lifeOf }, read.rollouts(), machine, now())
+      if (database.read.restartRequestOf(machine)?.kind !== 'itself') return false
+      return await changeOne(machine, (writer) => letRestart(writer, machine, now()))
     },
     declarations: database.read.declarations,
     groupThatRefuses(machine) {

@@ -27,7 +27,8 @@ function ask(made: { ready: Made; answer: Made }) {
         await Promise.resolve()
         said.push(isReady)
       },
-      mayRestart(machine) {
+      async letRestart(machine) {
+        await Promise.resolve()
         asked.push(machine)
         return asked.length === 3
       },

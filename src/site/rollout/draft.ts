@@ -8,7 +8,7 @@ import {
   type RolloutMachine,
   type RolloutTold,
 } from './rollout.ts'
-import { standOf, type Seen } from './stand.ts'
+import { askedOf, standOf, type Seen } from './stand.ts'
 import type { Stand } from './stands.ts'
 
 /** The machines of the site. */
@@ -54,7 +54,7 @@ export function seen(draft: Draft, machine: string): Seen {
     member: members.get(machine) ?? {},
     life: lives.get(machine) ?? machines.lifeOf(machine),
     leftOut: machines.leftOut(machine),
-    request: draft.requests.get(machine) ?? requestBy(rollout, machines.requestOf(machine)),
+    request: draft.requests.get(machine) ?? requestBy(draft, machines.requestOf(machine)),
     readiness: machines.readinessOf(machine),
     health: rollout.health,
     uptime: now.uptime,
@@ -63,10 +63,11 @@ export function seen(draft: Draft, machine: string): Seen {
 
 /** Each roll-out asks a machine as often as its group says, however often others did. */
 function requestBy(
-  { number }: Rollout,
+  { rollout: { number }, now }: Draft,
   request: RestartRequest | undefined,
 ): RestartRequest | undefined {
-  return request && { ...request, times: request.rollout === number ? request.times : 0 }
+  const asked = request && askedOf(request, now.uptime)
+  return asked && { ...asked, times: asked.rollout === number ? asked.times : 0 }
 }
 
 export function standsOf(draft: Draft, names: Iterable<string>): Map<string, Stand> {

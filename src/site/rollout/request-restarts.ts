@@ -44,13 +44,11 @@ function newRequest(draft: Draft, machine: string, kind: Restart): RestartReques
   const { number, group } = draft.rollout
   const last = unanswered(seen(draft, machine))
   const { uptime } = draft.now
-  // The machine asks until it has its answer, so there is nothing that could be cut off.
-  const command = kind === 'itself' ? 'ended' : 'due'
   return {
-    ...{ rollout: number, group, kind, uptime, command },
+    ...{ rollout: number, group, kind, uptime, command: 'due' },
     attempt: lastBooted(seen(draft, machine).life)?.number ?? 0,
     times: (last?.times ?? 0) + 1,
-    ...(last && command === 'due' && { before: last }),
+    ...(last && { before: last }),
   }
 }
 

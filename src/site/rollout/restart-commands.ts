@@ -13,7 +13,7 @@ import { BrokenRow } from '../rows.ts'
 import type { SiteWriter } from '../statements.ts'
 import { tell, type RestartRequest, type RolloutTold } from './rollout.ts'
 import { isStillWanted } from './rollouts.ts'
-import { lastBooted } from './stand.ts'
+import { isUntold, lastBooted } from './stand.ts'
 
 interface SiteOfRequests {
   of: (machine: string) => Life
@@ -33,7 +33,8 @@ export interface BegunCommand {
  */
 export function beginCommand(site: SiteOfRequests, machine: string, now: Now): BegunCommand {
   const request = site.rollouts.requestOf(machine)
-  if (request?.command !== 'due' && request?.command !== 'begun') return { mayRun: false, told: [] }
+  const isToRun = request?.command === 'due' || request?.command === 'begun'
+  if (!isToRun || isUntold(request)) return { mayRun: false, told: [] }
   const { before, ...last } = request
   const { uptime } = now
   if (!isUnanswered(site, machine, request)) {
@@ -87,6 +88,8 @@ function recover(
   machine: string,
   { before, ...request }: RestartRequest,
 ): string | undefined {
+  // The machine comes all the same, and is told then.
+  if (isUntold(request)) return undefined
   switch (request.command) {
     case 'due':
       rollouts.setRequest(machine, before)

@@ -137,9 +137,9 @@ export interface RestartRequest {
   /** How often the roll-out has asked it to leave this attempt. */
   times: number
   /**
-   * - `due`: its command has not begun
+   * - `due`: its command has not begun, or the machine has not been told that it may restart itself
    * - `begun`: its command runs
-   * - `ended`: its command has ended, in whatever way, or the machine restarts itself
+   * - `ended`: its command has ended, in whatever way, or the machine was told that it may restart itself
    * - `cut off`: the server ended while its command ran, so this time is not counted in `times`
    */
   command: 'due' | 'begun' | 'ended' | 'cut off'

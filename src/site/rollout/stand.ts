@@ -32,6 +32,22 @@ export interface Seen {
  */
 const unseenMs = 2 * 60_000
 
+/** A machine that runs gives a sign at least this often. One that restarts itself may do nothing else for so long. */
+const signMs = 3 * 60_000
+
+/** A machine that restarts itself comes every two or three minutes, and is then told that it may. */
+const untoldMs = 5 * 60_000
+
+/** The machine may restart itself, and does not know it yet. */
+export function isUntold({ kind, command }: Pick<RestartRequest, 'kind' | 'command'>): boolean {
+  return kind === 'itself' && command === 'due'
+}
+
+/** What the machine was asked. If it did not come to be told that it may restart itself, nothing was asked. */
+export function askedOf(request: RestartRequest, uptime: number): RestartRequest | undefined {
+  return isUntold(request) && uptime - request.uptime >= untoldMs ? request.before : request
+}
+
 export function standOf(seen: Seen): Stand {
   const { member, life, leftOut } = seen
   const { given, refused } = member
@@ -51,14 +67,27 @@ export function standOf(seen: Seen): Stand {
   if (triesOf(life, generation.number, given.after).at(-1)?.outcome === 'failed') return 'lost'
   const request = unanswered(seen)
   if (request && isOpen(request, seen)) return 'asked'
-  return isAway(seen, given) || waitsForItsTime(seen, given) ? 'waiting' : 'assigned'
+  switch (whereIs(seen, given)) {
+    case 'unknown':
+      return 'asked'
+    case 'away':
+      return 'waiting'
+    case 'here':
+      return waitsForItsTime(seen, given) ? 'waiting' : 'assigned'
+  }
 }
 
-/** It has not been seen since it was given the image, or was last asked to restart. */
-function isAway(seen: Seen, given: Given): boolean {
+/**
+ * `away`: it has not been seen since it was given the image, or was last asked to restart. `unknown`: it was
+ * asked so short a time ago that it may run and not have been seen.
+ */
+function whereIs(seen: Seen, given: Given): 'here' | 'away' | 'unknown' {
+  const { lastSign = -Infinity } = seen.life
   const request = unanswered(seen)
-  const since = request ? request.uptime + unseenMs : given.from - unseenMs
-  return (seen.life.lastSign ?? -Infinity) < since
+  if (!request) return lastSign < given.from - unseenMs ? 'away' : 'here'
+  const since = request.uptime + unseenMs
+  if (lastSign >= since) return 'here'
+  return seen.uptime >= since + signMs ? 'away' : 'unknown'
 }
 
 /** It restarts itself, but its time windows do not let it do so now. */
@@ -76,7 +105,7 @@ function isOfThisBoot({ attempt }: Readiness, life: Life): boolean {
 const readyMs = 5 * 60_000
 
 /** Whether the machine would restart itself now. */
-export function isReady({ readiness, life, uptime }: Seen): boolean {
+function isReady({ readiness, life, uptime }: Seen): boolean {
   if (!readiness?.isReady || !isOfThisBoot(readiness, life)) return false
   return uptime - readiness.uptime < readyMs
 }
@@ -115,18 +144,22 @@ export function wantsRestart(seen: Seen): Restart | undefined {
       return mayCutPower ? 'power' : undefined
     case 'waiting':
       // It has gone down, and has not come back.
-      return request && mayCutPower && isAway(seen, given) ? 'power' : undefined
+      return request && mayCutPower && whereIs(seen, given) === 'away' ? 'power' : undefined
     case 'bad': {
       if (!isInBad(life, given)) return undefined
       const way = (request?.times ?? 0) === 0 ? restartOf(seen) : undefined
       if (way) return way
-      // A machine that told its boot id has come up too late, and runs.
-      const hangs = lastAttempt(life)?.bootId === undefined
-      return hangs && mayCutPower ? 'power' : undefined
+      return !runsInBad(seen) && mayCutPower ? 'power' : undefined
     }
     default:
       return undefined
   }
+}
+
+/** It has come up too late, if it told its boot id or whether it would restart itself. */
+function runsInBad({ life, readiness }: Seen): boolean {
+  const hasSaid = readiness !== undefined && isOfThisBoot(readiness, life)
+  return hasSaid || lastAttempt(life)?.bootId !== undefined
 }
 
 /** How a machine that runs is restarted. A command of a person does not wait for the windows of the machine. */
@@ -141,12 +174,27 @@ export function mayRestartItself(seen: Seen): boolean {
   return request?.kind === 'itself' && isOpen(request, seen)
 }
 
+/** Whether the machine has the image for its next start, and the roll-out does not restart it any more. */
+export function isByHand(seen: Seen): boolean {
+  return standOf(seen) === 'assigned' && wantsRestart(seen) === undefined
+}
+
 /** Whether the machine stays in the image that is bad, and no command restarts it any more. */
 export function isStuck(seen: Seen): boolean {
   const { member, life } = seen
   if (!member.given || standOf(seen) !== 'bad' || !isInBad(life, member.given)) return false
   const request = unanswered(seen)
-  return !(request && isOpen(request, seen)) && wantsRestart(seen) === undefined
+  if (request && isOpen(request, seen)) return false
+  return wantsRestart(seen) === undefined && !(request === undefined && isToBeReady(seen))
+}
+
+/** A machine outside of its windows says so at least every two hours. */
+const notReadyMs = 3 * 60 * 60_000
+
+/** It restarts itself when its window comes. */
+function isToBeReady({ readiness, life, uptime }: Seen): boolean {
+  if (!readiness || readiness.isReady || !isOfThisBoot(readiness, life)) return false
+  return uptime - readiness.uptime < notReadyMs
 }
 
 /** It runs or hangs in the image that is bad, and boots something else when it starts again. */

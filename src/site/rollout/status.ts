@@ -3,7 +3,7 @@ import type { Life } from '../life/life.ts'
 import { saysReason } from './halt.ts'
 import type { Rollout } from './rollout.ts'
 import { seenIn } from './rollouts.ts'
-import { isReady, isStuck, standOf } from './stand.ts'
+import { isByHand, isStuck, standOf } from './stand.ts'
 import { countStands, saysCounts, type Stand, type StandCounts } from './stands.ts'
 import type { SiteRollouts } from './statements.ts'
 
@@ -21,8 +21,8 @@ export interface RolloutStatus {
   machines: Readonly<Record<string, Stand>>
   /** The machines that stay in the image that is bad, and that no command restarts any more. */
   stuck: readonly string[]
-  /** The machines that restart themselves as soon as the roll-out lets them. */
-  ready: readonly string[]
+  /** The machines that boot the image once a person restarts them, because nobody else does. */
+  byHand: readonly string[]
 }
 
 /**
@@ -45,7 +45,7 @@ export function rolloutStatus(
     ...{ wave: wave + 1, waves: waves.length, image: candidate.image },
     counts: countStands(stands.values()),
     machines: Object.fromEntries(stands),
-    ready: all.flatMap(([machine, each]) => (isReady(each) ? [machine] : [])),
+    byHand: all.flatMap(([machine, each]) => (isByHand(each) ? [machine] : [])),
     stuck: all.flatMap(([machine, each]) => (isStuck(each) ? [machine] : [])),
   }
 }

@@ -1,13 +1,11 @@
 /** What a person can do about a roll-out, in the words of all who show it. */
 import { saysMachines } from '../../says-list.ts'
-import type { Rollout } from './rollout.ts'
 import type { Stand } from './stands.ts'
 import type { RolloutStatus } from './status.ts'
 
 /** What a person can do so that it goes on. @param names by machine */
 export function whatNext(
-  { group, state, machines, stuck, ready }: RolloutStatus,
-  rollout: Rollout,
+  { group, state, machines, stuck, byHand }: RolloutStatus,
   names: ReadonlyMap<string, string>,
 ): string[] {
   const called = (all: readonly string[]) => saysMachines(all, names)
@@ -33,15 +31,11 @@ export function whatNext(
       return [`netimage site resume ${group}`, back]
     case 'aborted':
       return ['netimage site apply begins another one']
-    default: {
-      const byHand = those('assigned').filter(
-        (each) => !rollout.machines[each]?.restart?.reboot && !ready.includes(each),
-      )
+    default:
       return [
         ...stays,
         ...(byHand.length > 0 ? [`restart ${called(byHand)}: nobody else does`] : []),
         ...(bad.length > 0 ? [`look at ${called(bad)}: netimage site status MACHINE`] : []),
       ]
-    }
   }
 }

@@ -5,6 +5,7 @@ import { suite, test } from 'node:test'
 import { decide, rollback } from '../../../src/site/life/choose.ts'
 import { generationOf, newLife } from '../../../src/site/life/life.ts'
 import { pause, resume } from '../../../src/site/rollout/pause-resume.ts'
+import { endCommand } from '../../../src/site/rollout/restart-commands.ts'
 import { standsIn } from '../../../src/site/rollout/rollouts.ts'
 import { assignAllowed, candidate, minutes } from '../life/support/simulate.ts'
 import { rebooted, settings, simulateGroup, tickMs, withPower } from './support/simulate.ts'
@@ -86,22 +87,71 @@ suite('a roll-out', () => {
       group.machine(name).restartsItself = 'now'
       group.machine(name).slowTicks = 2
     }
-    group.wait(1 * minutes)
-    const stands = group.stands()
+    group.wait(2.5 * minutes)
+    const count = (stand: string) =>
+      Object.values(group.stands()).filter((each) => each === stand).length
+    assert.deepEqual([count('good'), count('asked'), count('assigned')], [1, 2, 1])
+    group.wait(20 * minutes)
     assert.deepEqual(
-      names.map((name) => stands[name]),
-      ['good', 'asked', 'waiting', 'asked', 'waiting', 'assigned'],
-    )
-    group.wait(10 * minutes)
-    assert.deepEqual(
-      group.told.slice(3),
+      group.told.slice(3).toSorted(),
       ['pi2', 'pi4', 'pi6'].map((name) => `${name}: lets it restart itself`),
     )
     // Its window has come.
     group.machine('pi3').restartsItself = 'now'
-    group.wait(5 * minutes)
+    group.wait(10 * minutes)
     assert.equal(group.stands()['pi3'], 'good')
     assert.deepEqual(group.restarts, [])
+  })
+
+  test('counts a try and begins a deadline only once a machine is told that it may restart itself', () => {
+    for (const deadline of [0.5, 1, 2].map((each) => each * minutes)) {
+      for (const tries of [1, 3]) {
+        const group = simulateGroup(names)
+        for (const name of names) group.machine(name).restartsItself = 'now'
+        const health = { deadline, tries, settle: 0, tcp: [] }
+        group.begin(settings([names], { health }))
+        group.wait(60 * minutes)
+        assert.deepEqual([deadline, tries, group.rollout.state], [deadline, tries, 'done'])
+        assert.equal(group.told.length, names.length + 1)
+      }
+    }
+  })
+
+  test('takes the slot of a machine back that is not ready any more before it is told', () => {
+    const group = simulateGroup(names)
+    group.machine('pi1').restartsItself = 'now'
+    group.machine('pi2').restartsItself = 'now'
+    group.begin(settings([names]))
+    const asked = () => Object.entries(group.stands()).find(([, stand]) => stand === 'asked')?.[0]
+    for (let left = 10; left > 0 && asked() === undefined; left--) group.wait(tickMs)
+    const first = asked() ?? assert.fail()
+    const other = first === 'pi1' ? 'pi2' : 'pi1'
+    group.machine(first).restartsItself = 'out of its windows'
+    group.wait(2.5 * minutes)
+    assert.equal(group.stands()[first], 'waiting')
+    group.wait(5 * minutes)
+    assert.equal(group.stands()[other], 'good')
+    assert.deepEqual(group.told, [
+      `${first}: lets it restart itself`,
+      `${first}: has not let it restart itself, because its time window has ended`,
+      `${other}: lets it restart itself`,
+    ])
+  })
+
+  test('gives a slot back if the machine does not come to be told that it may restart itself', () => {
+    const group = simulateGroup(names)
+    group.machine('pi1').restartsItself = 'now'
+    group.begin(settings([names]), new Map([['pi1', { power: ['power'] }]]))
+    for (let left = 10; left > 0 && group.stands()['pi1'] !== 'asked'; left--) group.wait(tickMs)
+    group.machine('pi1').phase = 'off'
+    group.wait(4.5 * minutes)
+    assert.equal(group.stands()['pi1'], 'asked')
+    group.wait(60 * minutes)
+    assert.equal(group.stands()['pi1'], 'waiting')
+    assert.deepEqual(group.restarts, [])
+    group.starts('pi1')
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi1'], 'good')
   })
 
   test('lets no machine restart itself in a pause, if it is held, or once its readiness is old', () => {
@@ -128,7 +178,7 @@ suite('a roll-out', () => {
     group.restartsItself = (name) => void (name === 'pi2' && group.starts(name))
     group.begin(settings([names]))
     group.wait(60 * minutes)
-    assert.deepEqual(group.told, [
+    assert.deepEqual(group.told.toSorted(), [
       ...Array.from({ length: 3 }, () => 'pi1: lets it restart itself'),
       'pi2: lets it restart itself',
     ])
@@ -489,6 +539,49 @@ suite('a restart', () => {
     group.wait(60 * minutes)
     assert.equal(group.restarts.length, 3)
     assert.equal(group.stands()['pi1'], 'assigned')
+  })
+
+  test('by its power is never for a machine that was asked and still runs', () => {
+    const itself = { power: ['power'] }
+    for (const command of [withPower, itself]) {
+      for (const deadline of [0.5, 1, 1.5, 2, 10].map((each) => each * minutes)) {
+        const group = simulateGroup(names)
+        group.machine('pi1').isDeaf = true
+        if (command === itself) group.machine('pi1').restartsItself = 'now'
+        group.restartsItself = () => {}
+        const health = { deadline, tries: 3, settle: 0, tcp: [] }
+        group.begin(settings([['pi1']], { health }), new Map([['pi1', command]]))
+        group.wait(90 * minutes)
+        assert.equal(group.told.length, 3)
+        assert.deepEqual(
+          group.restarts.filter(({ kind }) => kind === 'power'),
+          [],
+        )
+        assert.equal(group.stands()['pi1'], 'assigned')
+      }
+    }
+  })
+
+  test('by its power follows one after which the machine did not come back', () => {
+    for (const deadline of [1, 2, 10].map((each) => each * minutes)) {
+      const group = simulateGroup(names)
+      group.restart = (all) => {
+        for (const due of all) {
+          if (!group.beginsCommand(due)) continue
+          if (due.kind === 'power') group.starts(due.machine)
+          else group.machine(due.machine).phase = 'hung'
+          endCommand(group.writer, due.machine)
+        }
+      }
+      const health = { deadline, tries: 3, settle: 0, tcp: [] }
+      group.begin(settings([['pi1']], { health }), new Map([['pi1', withPower]]))
+      group.wait(30 * minutes)
+      assert.deepEqual(
+        group.restarts.map(({ kind }) => kind),
+        ['reboot', 'power'],
+      )
+      assert.equal(group.rollout.state, 'done')
+    }
   })
 
   test('by its power is only for a machine that hangs', () => {

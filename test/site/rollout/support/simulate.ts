@@ -13,7 +13,7 @@ import {
   endCommand,
   recoverCommands,
 } from '../../../../src/site/rollout/restart-commands.ts'
-import { lastBooted } from '../../../../src/site/rollout/stand.ts'
+import { letRestart, noteReadiness } from '../../../../src/site/rollout/restart-itself.ts'
 import { named } from '../../../../src/site/rollout/halt.ts'
 import type {
   Readiness,
@@ -26,7 +26,6 @@ import type {
 import {
   abortRollout,
   beginRollout,
-  mayRestart,
   standsIn,
   stepRollouts,
   type DueRestart,
@@ -74,6 +73,9 @@ export function settings(
 
 export const tickMs = 0.5 * minutes
 
+/** A machine that restarts itself asks so seldom, and hears only then that it may. */
+const askTicks = 5
+
 /** The roll-outs of a site in memory, as the database keeps them. */
 function rolloutsInMemory(): RolloutWriter {
   const newest = new Map<string, Rollout>()
@@ -116,6 +118,7 @@ export function simulateGroup(names: readonly string[]) {
   rollouts.setGroups(new Map(names.map((name) => [name, group])))
   /** In how many ticks machines start that go down. */
   const startsIn = new Map<string, number>()
+  let ticks = 0
   const told: string[] = []
   const restarts: DueRestart[] = []
 
@@ -157,7 +160,10 @@ export function simulateGroup(names: readonly string[]) {
     if (one.phase === 'in DHCP') return simulated.getsFile(name)
     if (one.phase === 'up') {
       site.see(name, { kind: 'alive' })
-      if (one.restartsItself) simulated.asksToRestart(name, one.restartsItself === 'now')
+      const asksNow = (ticks + names.indexOf(name)) % askTicks === 0
+      if (one.restartsItself && asksNow) {
+        simulated.asksToRestart(name, one.restartsItself === 'now')
+      }
     }
     if (one.phase !== 'booting') return
     const does = imageOf(name) === 'old' ? 'comes up' : one.behaviour
@@ -243,11 +249,8 @@ export function simulateGroup(names: readonly string[]) {
       }
     },
     asksToRestart(name: string, isReady: boolean): void {
-      const attempt = lastBooted(site.of(name))?.number ?? 0
-      rollouts.setReadiness(name, { isReady, uptime: site.now.uptime, attempt })
-      if (isReady && mayRestart(writer, rollouts.read(), name, site.now)) {
-        simulated.restartsItself(name)
-      }
+      tellAll(noteReadiness(writer, name, isReady, site.now))
+      if (isReady && letRestart(writer, name, site.now)) simulated.restartsItself(name)
     },
     restartsItself: (name: string): void => {
       const { phase, slowTicks = 0 } = machine(name)
@@ -265,6 +268,7 @@ export function simulateGroup(names: readonly string[]) {
     /** Time passes, with everything that the machines and the server do in it. */
     wait(milliseconds: number): void {
       for (let passed = 0; passed < milliseconds; passed += tickMs) {
+        ticks++
         for (const name of names) goesOn(name)
         site.wait(tickMs)
         simulated.restart(simulated.step())
