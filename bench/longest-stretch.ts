@@ -36,6 +36,7 @@ import type { RootImage } from '../src/roots/root-image.ts'
 import { UnreadyLayer } from '../src/roots/unready-layer.ts'
 import { beginTable, measured } from './report.ts'
 import type { Stretch } from './stretch-client.ts'
+import { watchTurns } from './turns.ts'
 
 const wanted = process.argv.slice(2)
 const directory = mkdtempSync(join(tmpdir(), 'netimage-bench-stretch-'))
@@ -390,35 +391,6 @@ async function startClient(address: string): Promise<ChildProcess> {
   const client = fork(program, [String(server.ports.nfs), address])
   await once(client, 'message')
   return client
-}
-
-interface Turns {
-  /** Milliseconds. */
-  longest: number
-  /** Milliseconds of processor time of this thread. */
-  busiest: number
-}
-
-/** Looks every millisecond how long the turns of the loop take. @returns a function that ends this */
-function watchTurns(): () => Turns {
-  const turns: Turns = { longest: 0, busiest: 0 }
-  const used = () => {
-    const { user, system } = process.threadCpuUsage()
-    return (user + system) / 1000
-  }
-  let [at, cpu] = [performance.now(), used()]
-  const look = () => {
-    const [now, usedNow] = [performance.now(), used()]
-    turns.longest = Math.max(turns.longest, now - at)
-    turns.busiest = Math.max(turns.busiest, usedNow - cpu)
-    ;[at, cpu] = [now, usedNow]
-  }
-  const timer = setInterval(look, 1)
-  return () => {
-    clearInterval(timer)
-    look()
-    return turns
-  }
 }
 
 try {

@@ -60,8 +60,8 @@ function machinesAnswer({ machines, broken, others }: Seen, wanted?: ReadonlySet
   const texts = [...machines].flatMap(([machine, { json }]) =>
     wanted === undefined || wanted.has(machine) ? [json] : [],
   )
-  const more = printableJson({ others, broken: broken.map(brokenAsData) }).slice(1)
-  return jsonAnswer(`{"machines":[${texts.join(',')}],${more}\n`)
+  const list = `"machines":[${texts.join(',')}],"others":[${jsonOf(others)}]`
+  return jsonAnswer(`{${list},"broken":${printableJson(broken.map(brokenAsData))}}\n`)
 }
 
 function brokenAsData({ machine, code, message, hint }: BrokenRow): object {
@@ -110,8 +110,11 @@ export async function boot(
 export async function groups({ settings }: Asked): Promise<Answer> {
   const { groups, brokenRollouts } = await settings.view.look()
   const broken = brokenRollouts.map(({ code, message, hint }) => ({ code, message, hint }))
-  const texts = [...groups.values()].map(({ json }) => json)
-  return jsonAnswer(`{"groups":[${texts.join(',')}],"broken":${printableJson(broken)}}\n`)
+  return jsonAnswer(`{"groups":[${jsonOf(groups)}],"broken":${printableJson(broken)}}\n`)
+}
+
+function jsonOf(shown: ReadonlyMap<string, { json: string }>): string {
+  return [...shown.values()].map(({ json }) => json).join(',')
 }
 
 export async function group({ settings }: Asked, name: string): Promise<Answer | undefined> {

@@ -27,8 +27,8 @@ export interface Seen {
   broken: readonly BrokenRow[]
   /** Roll-outs with broken rows. */
   brokenRollouts: readonly NetimageError[]
-  /** The last boots of machines that are not in the site. They only asked. */
-  others: readonly Boot[]
+  /** The last boots of machines that are not in the site, by machine. They only asked. */
+  others: ReadonlyMap<string, Shown<Boot>>
 }
 
 /** What is different than before. */
@@ -70,7 +70,7 @@ const momentMs = 200
 
 const nothing: Seen = {
   ...{ site: noSite, machines: new Map(), groups: new Map() },
-  ...{ broken: [], brokenRollouts: [], others: [] },
+  ...{ broken: [], brokenRollouts: [], others: new Map() },
 }
 
 export function createView({
@@ -110,10 +110,14 @@ export function createView({
         },
       ),
     )
-    // A boot goes on while others are answered.
-    const others = [...boots.values()]
-      .filter(({ machine }) => !site.machines.has(machine))
-      .map((boot) => ({ ...boot, steps: { ...boot.steps } }))
+    const others = new Map<string, Shown<Boot>>()
+    for (const [machine, boot] of boots) {
+      if (site.machines.has(machine)) continue
+      if (count++ % inOneTurn === 0) await nextPiece()
+      // A boot goes on while others are answered.
+      const copy = { ...boot, steps: { ...boot.steps } }
+      others.set(machine, kept(copy, seen.others.get(machine)))
+    }
     const found = { site, machines, groups, broken, brokenRollouts: site.rollouts.broken, others }
     const changes = changesIn(seen, found)
     lookedAt = performance.now()
@@ -147,14 +151,15 @@ function lifeIn({ machines }: SiteNow, machine: string): Life {
 function changesIn(before: Seen, now: Seen): Changes | undefined {
   const machines = different(before.machines, now.machines)
   const groups = different(before.groups, now.groups)
-  const others = saysOthers(before) !== saysOthers(now)
+  const others =
+    different(before.others, now.others).size > 0 || saysBroken(before) !== saysBroken(now)
   const isLonger = now.site.log !== before.site.log
   if (machines.size === 0 && groups.size === 0 && !others && !isLonger) return undefined
   return { machines, groups, others, ...(isLonger && { log: now.site.log }) }
 }
 
-function saysOthers({ others, broken, brokenRollouts }: Seen): string {
-  return printableJson([others, [...broken, ...brokenRollouts].map(({ message }) => message)])
+function saysBroken({ broken, brokenRollouts }: Seen): string {
+  return printableJson([...broken, ...brokenRollouts].map(({ message }) => message))
 }
 
 function different<T>(before: ReadonlyMap<string, T>, now: ReadonlyMap<string, T>): Set<string> {
