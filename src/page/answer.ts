@@ -17,8 +17,9 @@ export interface Answer {
 
 const json = 'application/json'
 
-/** @param body JSON text */
-export function jsonAnswer(body: string): Answer {
+/** @param text JSON */
+export function jsonAnswer(text: string): Answer {
+  const body = Buffer.from(text)
   return { status: 200, type: json, body, tag: tagOf(body) }
 }
 

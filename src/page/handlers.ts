@@ -1,6 +1,7 @@
 /** The answers about a site, by path: see routes.ts. */
 import { findBoot, findBoots } from '../boots/read.ts'
 import { printableJson } from '../printable.ts'
+import { nextPiece } from '../roots/steps.ts'
 import { openSiteToRead } from '../site/database.ts'
 import { machineIn } from '../site/find-machine.ts'
 import { countLeftFiles } from '../site/left-files.ts'
@@ -49,6 +50,7 @@ const lists = new WeakMap<Seen, Answer>()
 
 export async function machines({ settings, query }: Asked): Promise<Answer> {
   const seen = await settings.view.look()
+  await nextPiece()
   const wanted = query.getAll('machine')
   if (wanted.length > 0) return machinesAnswer(seen, new Set(wanted))
   const answer = lists.get(seen) ?? machinesAnswer(seen)

@@ -118,6 +118,7 @@ export function createView({
       const copy = { ...boot, steps: { ...boot.steps } }
       others.set(machine, kept(copy, seen.others.get(machine)))
     }
+    await nextPiece()
     const found = { site, machines, groups, broken, brokenRollouts: site.rollouts.broken, others }
     const changes = changesIn(seen, found)
     lookedAt = performance.now()

@@ -47,6 +47,26 @@ suite('a view', () => {
     ])
   })
 
+  test('tells when a machine that is not in the site goes on, and when it is gone', async (context) => {
+    const boots = [bootOf('02:00:00:00:00:09')]
+    const { view, told } = await viewed(context, () => boots)
+    const [{ others }, { length }] = [await view.look(), told]
+    assert.deepEqual(
+      [...others.values()].map(({ value }) => value),
+      boots,
+    )
+    let clock = 1e9
+    context.mock.method(performance, 'now', () => (clock += 1e9))
+    await view.look()
+    assert.equal(told.length, length)
+    for (const boot of boots) boot.bytes += 1
+    await view.look()
+    boots.pop()
+    await view.look()
+    const change = { machines: new Set(), groups: new Set(), others: true }
+    assert.deepEqual(told.slice(length), [change, change])
+  })
+
   test('tells when a machine gave its last sign, also if no server ran since then', async (context) => {
     const { view } = await viewed(context)
     const { machines } = await view.look()
