@@ -4,6 +4,7 @@ import type { Life } from '../site/life/life.ts'
 import type { HostKey } from '../site/host-key/open-ssh.ts'
 import type { Entry } from '../site/log/entry.ts'
 import { saysWho } from '../site/log/sentence.ts'
+import type { BrokenRow } from '../site/rows.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import { openStateToChange, type OpenedState } from './open-state.ts'
 
@@ -52,7 +53,9 @@ export async function withMachineOf<T>(
   const { changeSite } = await import('../site/change-site.ts')
   return await changeSite(state, async ({ read, change }) => {
     const names = read.names()
-    const machine = machineIn({ names, declarations: read.declarations() }, text)
+    const broken: BrokenRow[] = []
+    const declarations = read.declarations((error) => broken.push(error))
+    const machine = machineIn({ names, declarations, broken }, text)
     return await use({
       ...{ state, machine, name: names.get(machine), life: read.lifeOf(machine) },
       by: saysWho(person, undefined),
@@ -86,10 +89,9 @@ async function machineNames(state: string): Promise<MachineNames> {
   const { openSiteToRead } = await import('../site/database.ts')
   const site = openSiteToRead(state)
   try {
-    return {
-      names: site?.names() ?? new Map(),
-      declarations: site?.declarations() ?? new Map(),
-    }
+    const broken: BrokenRow[] = []
+    const declarations = site?.declarations((error) => broken.push(error)) ?? new Map()
+    return { names: site?.names() ?? new Map(), declarations, broken }
   } finally {
     site?.close()
   }

@@ -46,12 +46,13 @@ async function status(machine: string | undefined, named: string | undefined): P
   try {
     const names = site?.names() ?? new Map<string, string>()
     const { groups, holds } = site?.rollouts() ?? noRollouts
-    const declarations: Declarations = site?.declarations() ?? new Map()
+    const broken: BrokenRow[] = []
+    const declarations: Declarations =
+      site?.declarations((error) => broken.push(error)) ?? new Map()
     const context = { names, declarations, groups, holds, uptime: site?.uptime() ?? 0 }
     const describe = (life: Life) => statusInSite(life, context)
     const show = await showImages(state)
     if (machine === undefined) {
-      const broken: BrokenRow[] = []
       const all = (site?.lives((error) => broken.push(error)) ?? []).map(describe)
       const rollouts = site?.rollouts() ?? noRollouts
       const found = site ? groupStatuses(site.lifeOf, rollouts, site.uptime(), names) : []
@@ -62,7 +63,7 @@ async function status(machine: string | undefined, named: string | undefined): P
       const shown = rolloutStatus(site.lifeOf, site.rollouts(), rollout, site.uptime(), names)
       return { text: describeGroup(shown, rollout, names).join('\n'), json: { groups: [shown] } }
     }
-    const found = machineIn(context, machine)
+    const found = machineIn({ names, declarations, broken }, machine)
     const life = site?.lifeOf(found)
     if (!life || (life.generations.length === 0 && !names.has(found))) {
       const text = `${found} has not booted, and nothing is assigned to it`

@@ -136,7 +136,9 @@ export function log({ settings: { state }, query }: Asked): Answer {
   if (!site) return dataAnswer({ rows: [], last: 0 })
   try {
     const named = site.names()
-    const all = { names: named, declarations: site.declarations() }
+    const broken: BrokenRow[] = []
+    const declarations = site.declarations((error) => broken.push(error))
+    const all = { names: named, declarations, broken }
     const about = machine === undefined ? undefined : machineIn(all, machine)
     const { rows, last } = site.log({ machine: about, since, after, newest: number })
     return dataAnswer({ rows: rows.map((row) => shownLogRow(row, named)), last })

@@ -13,6 +13,8 @@ export interface SiteNow extends SiteContext {
   rollouts: SiteRollouts
   /** By machine: of all that have booted, or that have a name or a group. */
   machines: ReadonlyMap<string, Life | BrokenRow>
+  /** Declarations that cannot be read. */
+  broken: readonly BrokenRow[]
   /** The number of the newest row of the log. */
   log: number
 }
@@ -36,7 +38,7 @@ const mostRows = 500
 export const noSite: SiteNow = {
   ...{ names: new Map(), declarations: new Map(), groups: new Map(), holds: new Map() },
   uptime: 0,
-  ...{ rollouts: noRollouts, machines: new Map(), log: 0 },
+  ...{ rollouts: noRollouts, machines: new Map(), broken: [], log: 0 },
 }
 
 /**
@@ -74,8 +76,19 @@ export function createReadSite(
     }
     known = found
     const machines = new Map([...found].map(([machine, { life }]) => [machine, life]))
-    const declarations = reader.declarations()
-    return { names, declarations, uptime, groups, holds, rollouts, machines, log: last }
+    const broken: BrokenRow[] = []
+    const declarations = reader.declarations((error) => broken.push(error))
+    return {
+      names,
+      declarations,
+      broken,
+      uptime,
+      groups,
+      holds,
+      rollouts,
+      machines,
+      log: last,
+    }
   }
 
   return async () => {

@@ -105,7 +105,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   const site = openSite({ state, at: Date.now(), owns, onTold, onPortsToTry, onError })
   unfinished.defer(() => site.close(Date.now()))
   unfinished.defer(() => tryPorts.close())
-  const declared = watchDeclarations(() => site.declarations(), unfinished)
+  const declared = watchDeclarations((onBroken) => site.declarations(onBroken), onError, unfinished)
   const ticking = setInterval(() => site.tick(Date.now()), tickMs)
   unfinished.defer(() => clearInterval(ticking))
 

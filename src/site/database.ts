@@ -280,7 +280,7 @@ function explainedReader(file: string, now: () => SiteReader): SiteReader {
     lifeFingerprint: (machine) => read((reader) => reader.lifeFingerprint(machine)),
     lifeFingerprints: () => read((reader) => reader.lifeFingerprints()),
     names: () => read((reader) => reader.names()),
-    declarations: () => read((reader) => reader.declarations()),
+    declarations: (onBroken) => read((reader) => reader.declarations(onBroken)),
     hostKeyOf: (machine) => read((reader) => reader.hostKeyOf(machine)),
     uptime: () => read((reader) => reader.uptime()),
     rollouts: () => read((reader) => reader.rollouts()),

@@ -8,7 +8,7 @@ import * as v from 'valibot'
 
 import { parseMac } from '../mac.ts'
 import { isMachineName } from './machine-name.ts'
-import { parse } from './rows.ts'
+import { BrokenRow, parse } from './rows.ts'
 
 const mac = v.pipe(
   v.string(),
@@ -49,8 +49,16 @@ export function saysDeclaration(declared: Declaration | undefined): string {
   ].join(', ')
 }
 
-/** A row that cannot be read counts as missing, so that the next apply writes it again. */
-export function declarationsIn(database: DatabaseSync): Declarations {
+/**
+ * @param file the database, for errors
+ * @param onBroken is told about machines with broken rows, which are left out: their other network cards must not
+ *   be taken for machines of their own
+ */
+export function declarationsIn(
+  database: DatabaseSync,
+  file: string,
+  onBroken: (error: BrokenRow) => void,
+): Declarations {
   const isThere = database
     .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'declarations'")
     .get()
@@ -59,18 +67,25 @@ export function declarationsIn(database: DatabaseSync): Declarations {
   const rows = database.prepare('SELECT machine, declaration FROM declarations').all()
   return new Map(
     rows.flatMap(({ machine, declaration }) => {
-      const read = readDeclaration(declaration)
-      return read ? [[String(machine), read] as const] : []
+      const name = String(machine)
+      try {
+        return [[name, parse(declarationSchema, declaration)] as const]
+      } catch (error) {
+        onBroken(new BrokenRow(file, name, error, hintFor(file, name)))
+        return []
+      }
     }),
   )
 }
 
-function readDeclaration(text: unknown): Declaration | undefined {
-  try {
-    return parse(declarationSchema, text)
-  } catch {
-    return undefined
-  }
+/** To be told of broken rows if nothing can be done without them. */
+export function refuseBroken(error: BrokenRow): never {
+  throw error
+}
+
+function hintFor(file: string, machine: string): string {
+  const sql = `DELETE FROM declarations WHERE machine = '${machine.replaceAll("'", "''")}';`
+  return `The row says which network cards, host name and address this machine has. Put back a copy of the file from a backup. Or switch the machine off, remove the row: sqlite3 ${file} "${sql}", and write it again with netimage site apply before you switch the machine on.`
 }
 
 /** @returns a function that replaces all declarations */

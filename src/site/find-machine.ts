@@ -5,12 +5,15 @@ import { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { isSameSerial, parseSerial } from '../serial-number.ts'
 import type { Declarations } from './declarations.ts'
+import type { BrokenRow } from './rows.ts'
 
 /** By what people name machines. */
 export interface MachineNames {
   /** By machine. */
   names: ReadonlyMap<string, string>
   declarations: Declarations
+  /** Declarations that cannot be read: any address may be one of these machines. */
+  broken: readonly BrokenRow[]
 }
 
 /** The key of the machine whose only address this is. @returns undefined if the text is no hardware or IP address */
@@ -26,11 +29,13 @@ export function isMachine(names: ReadonlyMap<string, string>, text: string): boo
 /**
  * @param text a hardware or IP address in any form, a name, or a serial number
  * @throws `NetimageError` `unknown-machine` for a name that no machine has
+ * @throws `BrokenRow` if a broken row may say which machine it is
  */
-export function machineIn({ names, declarations }: MachineNames, text: string): string {
+export function machineIn({ names, declarations, broken }: MachineNames, text: string): string {
   const address = machineAt(text)
   if (address !== undefined) {
     const found = [...declarations].find(([, { macs }]) => macs.includes(address))
+    if (!found && broken[0]) throw broken[0]
     return found?.[0] ?? address
   }
   const wanted = text.toLowerCase()
@@ -39,6 +44,7 @@ export function machineIn({ names, declarations }: MachineNames, text: string): 
   for (const [machine, { serials }] of declarations) {
     if (serial !== undefined && serials.some((each) => isSameSerial(each, serial))) return machine
   }
+  if (serial !== undefined && broken[0]) throw broken[0]
   throw new NetimageError('unknown-machine', `no machine of the site has the name ${text}`, {
     details: { actual: text },
     hint: 'Give its hardware address, or list the machines with: netimage site status.',

@@ -86,10 +86,10 @@ export type MachineRow = Omit<Life, 'generations' | 'attempts'>
 export class BrokenRow extends NetimageError {
   readonly machine: string
 
-  constructor(file: string, machine: string, cause: unknown) {
+  constructor(file: string, machine: string, cause: unknown, hint = hintFor(file, machine)) {
     const reason = messageOf(cause)
     super('bad-state', `a row of ${machine} in ${file} is broken: ${reason}`, {
-      ...{ cause, details: { file }, hint: hintFor(file, machine) },
+      ...{ cause, details: { file }, hint },
     })
     this.machine = machine
   }

@@ -106,8 +106,13 @@ export interface Site {
    * @throws `NetimageError`: the machine must not be told that it may
    */
   letRestart(machine: string, at: number): Promise<boolean>
-  /** What the file of the site said of machines when it was applied last. @throws `NetimageError` */
-  declarations(): Declarations
+  /**
+   * What the file of the site said of machines when it was applied last.
+   *
+   * @param onBroken is told about machines with broken rows, which are left out
+   * @throws `NetimageError`
+   */
+  declarations(onBroken: (error: BrokenRow) => void): Declarations
   /**
    * The group of the machine, if its machines may not publish systems of their own.
    *

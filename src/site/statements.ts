@@ -40,7 +40,8 @@ export interface SiteReader {
   lifeFingerprints: () => ReadonlyMap<string, string>
   /** Names by machine. */
   names: () => ReadonlyMap<string, string>
-  declarations: () => Declarations
+  /** @param onBroken is told about machines with broken rows, which are left out */
+  declarations: (onBroken: (error: BrokenRow) => void) => Declarations
   /** The key that the site made for the machine. @throws `NetimageError` `bad-state` if its row is broken */
   hostKeyOf: (machine: string) => HostKey | undefined
   uptime: () => number
@@ -132,7 +133,7 @@ export function readerOf(database: DatabaseSync, file: string): SiteReader {
     lifeFingerprints: () =>
       new Map(machines.all().map(({ machine, life }) => [String(machine), String(life)])),
     names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
-    declarations: () => declarationsIn(database),
+    declarations: (onBroken) => declarationsIn(database, file, onBroken),
     hostKeyOf: hostKeyReader(database, file),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
     rollouts: () => atOneMoment(rollouts),

@@ -2,9 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
 import type { NetimageError } from '../../src/errors.ts'
+import { watchDeclarations } from '../../src/serve/declared.ts'
 import { openSiteToRead, siteFile } from '../../src/site/database.ts'
 import type { RestartRequest } from '../../src/site/rollout/rollout.ts'
 import { openSite } from '../../src/site/site.ts'
@@ -127,5 +129,62 @@ suite('a broken row', () => {
       file: siteFile(state),
     })
     assert.match(message, new RegExp(`^no image was removed, because .* machine ${one} needs`))
+  })
+
+  const cards = ['dc:a6:32:00:00:01', 'dc:a6:32:00:00:02'] as const
+  const breakDeclaration = `UPDATE declarations SET declaration = '{"macs":1}' WHERE machine = '${cards[0]}'`
+
+  /** A site whose file says that a machine has two network cards. */
+  async function declared() {
+    const { state, site } = await open()
+    const declaration = { macs: [...cards], serials: [] }
+    run(state, `INSERT INTO declarations VALUES ('${cards[0]}', '${JSON.stringify(declaration)}')`)
+    return { state, site }
+  }
+
+  test('in declarations costs a running server nothing, and is told once', async (context) => {
+    context.mock.timers.enable({ apis: ['setInterval'] })
+    const { state, site } = await declared()
+    const errors: NetimageError[] = []
+    const onError = (error: NetimageError) => void errors.push(error)
+    await using unfinished = new AsyncDisposableStack()
+    const known = watchDeclarations((onBroken) => site.declarations(onBroken), onError, unfinished)
+    run(state, breakDeclaration)
+    for (let times = 0; times < 2; times++) context.mock.timers.tick(2000)
+    // Otherwise the other card would be a new machine, with an empty root.
+    assert.equal(known.machineOf(cards[1]), cards[0])
+    assert.deepEqual(
+      errors.map(({ code, message }) => [code, message.includes(`of ${cards[0]} in`)]),
+      [['bad-state', true]],
+    )
+    const [, file = '', sql = ''] = /sqlite3 (\S+) "(.*?)"/.exec(errors[0]?.hint ?? '') ?? []
+    assert.equal(file, siteFile(state))
+    run(state, sql)
+    context.mock.timers.tick(2000)
+    assert.deepEqual([known.machineOf(cards[1]), errors.length], [cards[1], 1])
+    site.close(start)
+  })
+
+  test('in declarations lets no plan be made and no card be taken for a machine', async () => {
+    const { state, site } = await declared()
+    run(state, breakDeclaration)
+    site.close(start)
+    const at = ['--state', state]
+    const toml = `${state}/site.toml`
+    writeFileSync(toml, '[machine.pi1]\nmac = ["dc:a6:32:00:00:01", "dc:a6:32:00:00:02"]\n')
+    const isBroken = { file: siteFile(state) }
+    assertFailed(
+      await netimage(['site', 'plan', '--file', toml, '--json', ...at]),
+      'bad-state',
+      isBroken,
+    )
+    assertFailed(
+      await netimage(['site', 'name', cards[1], 'pi2', '--json', ...at]),
+      'bad-state',
+      isBroken,
+    )
+    const status = await netimage(['site', 'status', ...at])
+    assert.equal(status.status, 4)
+    assert.match(status.stdout, new RegExp(`^a row of ${cards[0]} in .*\\[bad-state\\]`, 'm'))
   })
 })

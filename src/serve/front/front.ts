@@ -43,7 +43,7 @@ export async function startFront(
   const addresses = new Map(learnt.addresses)
   const site = openSiteDatabase(state)
   unfinished.defer(() => site.close())
-  const declared = watchDeclarations(site.read.declarations, unfinished)
+  const declared = watchDeclarations(site.read.declarations, onError, unfinished)
   const identities = createIdentities({
     ...{ allowed, neighbours: createNeighbours(place.name), isNeighbour: isNeighbourOf(place) },
     learntAddresses: learnt.addresses,

@@ -1,4 +1,5 @@
 /** Carries out what a plan has decided, in one transaction. */
+import { refuseBroken } from '../declarations.ts'
 import { giveName } from '../give-name.ts'
 import type { Candidate, Now } from '../life/life.ts'
 import type { Entry, Who } from '../log/entry.ts'
@@ -25,7 +26,7 @@ export function applyPlan(
   const note = (entry: Entry, machine?: string) => writer.note({ at: now.at, machine, who, entry })
   for (const { machine, name } of plan.names) note(giveName(writer, machine, name), machine)
   if (plan.declarations.length > 0) {
-    writer.setDeclarations(declarationsAfter(writer.declarations(), plan.declarations))
+    writer.setDeclarations(declarationsAfter(writer.declarations(refuseBroken), plan.declarations))
   }
   for (const { machine, declared } of plan.declarations) {
     note({ kind: 'declared', ...(declared && { declared }) }, machine)

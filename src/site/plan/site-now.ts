@@ -11,7 +11,7 @@ import { layerOf } from '../../roots/stored-layer.ts'
 import { broughtBy, willKeep } from '../../roots/will-keep.ts'
 import type { TreeFile } from '../../tree-files.ts'
 import { openSiteToRead } from '../database.ts'
-import type { Declarations } from '../declarations.ts'
+import { refuseBroken, type Declarations } from '../declarations.ts'
 import type { SiteMachines } from '../desired/network-cards.ts'
 import { readSiteManifest, type SiteImage } from '../images/site-image.ts'
 import { generationOf, lastAttempt, type Life } from '../life/life.ts'
@@ -83,7 +83,7 @@ export function factsOf(
     broken,
     lives: new Map(lives.map((life) => [life.machine, life])),
     ...{ names: site.names(), rollouts: site.rollouts(), uptime: site.uptime() },
-    declarations: site.declarations(),
+    declarations: site.declarations(refuseBroken),
   }
 }
 
