@@ -13,8 +13,10 @@ let
     directory=/nix/var/netimage/restart
     ready=$directory/ready
     answer=$directory/answer
-    # What the machine said last, since it has started.
+    # What the machine said last since it has started, and when: seconds since its start.
     said=/run/netimage-restart-said
+    read -r now _ < /proc/uptime
+    now=''${now%.*}
     # How often the answer is looked at, twice in a second.
     looks=24
     windows=(${lib.concatStringsSep " " (map (window: "'${window}'") windows)})
@@ -71,6 +73,13 @@ let
       return 1
     }
 
+    # A board without a clock of its own has an old time until a time server answers.
+    is_clock_set() {
+      if ((''${#windows[@]} == 0)); then return 0; fi
+      if [ "$(timedatectl show --property NTP --value 2> /dev/null)" != yes ]; then return 0; fi
+      [ "$(timedatectl show --property NTPSynchronized --value 2> /dev/null)" = yes ]
+    }
+
     # $1: true or false.
     say() {
       mkdir -p $directory
@@ -80,11 +89,11 @@ let
       printf '{ "version": 1, "id": "%s", "ready": %s }\n' "$id" "$1" > $ready.new
       sync $answer $ready.new
       mv $ready.new $ready
-      echo "$1" > $said
+      echo "$1 $now" > $said
     }
 
-    # Reads the answer into `status`. The file is opened again each time: NFS then asks the server if
-    # it has changed.
+    # Reads the answer into `status`. NFS may remember what the machine wrote into the file, also if the file is
+    # opened again (`nocto`, `actimeo`). A direct read asks the server.
     read_answer() {
       status=
       local word text is_ours=
@@ -93,16 +102,19 @@ let
           id) if [ "$text" = "$id" ]; then is_ours=yes; fi ;;
           status) status=$text ;;
         esac
-      done < $answer
+      done < <(dd if=$answer iflag=direct bs=4096 count=1 status=none 2> /dev/null || cat $answer)
       if [ -z "$is_ours" ]; then status=; fi
     }
 
     if ! test -w /nix/var; then exit 0; fi
     id=$EPOCHSECONDS-$$-$RANDOM$RANDOM
     read -r day hour minute <<< "$(date '+%u %H %M')"
-    if ! is_in_window "$day" $((10#$hour * 60 + 10#$minute)); then
-      # The server knows it already.
-      if [ -e $said ] && [ "$(cat $said)" = false ]; then exit 0; fi
+    if ! is_clock_set || ! is_in_window "$day" $((10#$hour * 60 + 10#$minute)); then
+      # The server knows it already, unless it was killed before it could write it down.
+      if [ -e $said ]; then
+        read -r word at < $said
+        if [ "$word" = false ] && ((now - at < 3600)); then exit 0; fi
+      fi
       say false
       exit 0
     fi

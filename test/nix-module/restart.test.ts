@@ -43,9 +43,15 @@ suite('the timer that restarts a machine', () => {
     script = await scriptFor([])
   })
 
-  /** @param now what `date` says @param answer what the server says, if it says something */
-  function machine(windows: readonly string[]) {
+  /**
+   * `now`: what `date` says; `answer`: what the server says, if it says something; `sayAgain`: as if an hour
+   * had passed since the machine said something.
+   *
+   * @param isClockSet whether a time server has answered
+   */
+  function machine(windows: readonly string[], isClockSet = true) {
     const root = freshName()
+    const sayAgain = () => writeFileSync(join(root, 'netimage-restart-said'), 'false -3600\n')
     mkdirSync(join(root, 'nix/var'), { recursive: true })
     const place = join(root, 'nix/var/netimage/restart')
     const restarted = join(root, 'restarted')
@@ -57,6 +63,11 @@ suite('the timer that restarts a machine', () => {
         ['=/run/', `=${root}/`],
         ['looks=24', answer === undefined ? 'looks=1' : 'looks=7200'],
         ["date '+%u %H %M'", `echo ${now}`],
+        ['timedatectl show --property NTP --value', 'echo yes'],
+        [
+          'timedatectl show --property NTPSynchronized --value',
+          `echo ${isClockSet ? 'yes' : 'no'}`,
+        ],
         ['systemctl --no-block reboot', `echo > ${restarted}`],
       ].reduce((text, [from = '', to = '']) => {
         assert.ok(text.includes(from), from)
@@ -81,7 +92,7 @@ suite('the timer that restarts a machine', () => {
         hasRestarted: existsSync(restarted),
       }
     }
-    return { start }
+    return { start, sayAgain }
   }
 
   test('is there only if a person wants it', async () => {
@@ -99,15 +110,24 @@ suite('the timer that restarts a machine', () => {
   })
 
   test('restarts the machine if the server lets it, and only in its windows', async () => {
-    const { start } = machine(['02:00-05:00'])
+    const { start, sayAgain } = machine(['02:00-05:00'])
     assert.deepEqual(await start('1 01 59'), { said: false, hasRestarted: false })
     // The server knows it, and nothing is written.
     assert.deepEqual(await start('1 01 59'), { said: undefined, hasRestarted: false })
+    sayAgain()
+    assert.deepEqual(await start('1 01 59'), { said: false, hasRestarted: false })
     assert.deepEqual(await start('1 02 00', false), { said: true, hasRestarted: false })
     // Nobody answers.
     assert.deepEqual(await start('1 02 02'), { said: true, hasRestarted: false })
     assert.deepEqual(await start('1 05 00'), { said: false, hasRestarted: false })
     assert.deepEqual(await start('2 04 59', true), { said: true, hasRestarted: true })
+  })
+
+  test('does not trust a clock that nobody has set', async () => {
+    const early = machine(['02:00-05:00'], false)
+    assert.deepEqual(await early.start('1 03 00'), { said: false, hasRestarted: false })
+    const always = machine([], false)
+    assert.deepEqual(await always.start('1 03 00', true), { said: true, hasRestarted: true })
   })
 
   test('restarts it at any time if there is no window', async () => {
