@@ -22,6 +22,10 @@ const worthIt = 1 << 18
 const stepBytes = 1 << 19
 /** What is copied when the connection is full, and at the end. */
 const smallBytes = 1 << 14
+/** How often it is looked, in the time after which a connection is idle, whether the machine takes its bytes. */
+const looksInIdleTime = 8
+/** If connections have no such time. Milliseconds. */
+const defaultLookMs = 1000
 
 /**
  * @param copyRange sends a part without the addon
@@ -35,6 +39,7 @@ export function createKernelRanges(copyRange: SendRange, file = builtAddon): Sen
     const { first, last } = sent.range
     if (last - first < worthIt) return copyRange(response, sent)
     response.flushHeaders()
+    using _ = watchProgress(addon, response, sent)
     let position = first
     const end = last + 1 - smallBytes
     const copy = (length: number) =>
@@ -78,6 +83,33 @@ function sendNow(
       return false
     })
   })
+}
+
+/**
+ * The kernel holds so much for a slow machine that Node sends nothing for minutes. A machine that takes its bytes
+ * meanwhile is not idle.
+ */
+function watchProgress(
+  addon: Addon,
+  { socket }: ServerResponse,
+  { onBytes }: SentRange,
+): Disposable {
+  const idleMs = socket?.timeout ?? 0
+  let before = 0
+  const watching = setInterval(
+    () => {
+      const descriptor = socket ? descriptorOf(socket) : undefined
+      const now = descriptor === undefined ? before : addon.unacknowledged(descriptor)
+      if (now !== before) {
+        onBytes(0)
+        // This begins the time anew.
+        socket?.setTimeout(idleMs)
+      }
+      before = now
+    },
+    idleMs / looksInIdleTime || defaultLookMs,
+  )
+  return { [Symbol.dispose]: () => clearInterval(watching) }
 }
 
 async function whenAcknowledged(addon: Addon, { socket }: ServerResponse): Promise<void> {
