@@ -1,5 +1,5 @@
 /**
- * Limits the layers of machines that nobody knows. With `--allow any`, one host can be any number of machines, and
+ * Limits the layers that a process gives to machines that nobody knows. With `--allow any`, one host can be any number of machines, and
  * each gets a layer. Layers are never removed for this: a machine that nobody knows may have data.
  */
 import { asNetimageError, NetimageError } from '../errors.ts'
@@ -29,6 +29,8 @@ export function createStrangerLayers({
 }: StrangerLayersSettings): (machine: string) => boolean {
   /** Those that were there at the last count, and those that were given layers since then. */
   let strangers = doNow(count())
+  /** A count in pieces may have passed the place of these. */
+  let givenMeanwhile = new Set<string>()
   let countedAt = performance.now()
   let isCounting = false
   let isTold = false
@@ -44,8 +46,9 @@ export function createStrangerLayers({
 
   async function countAgain(): Promise<void> {
     isCounting = true
+    givenMeanwhile = new Set()
     try {
-      strangers = await doInPieces(count())
+      strangers = new Set([...(await doInPieces(count())), ...givenMeanwhile])
       isTold &&= strangers.size >= most
     } catch (error) {
       onError(asNetimageError(error))
@@ -60,6 +63,7 @@ export function createStrangerLayers({
     if (isAdmitted || isKnown(machine)) return true
     if (strangers.size < most) {
       strangers.add(machine)
+      givenMeanwhile.add(machine)
       return true
     }
     if (!isCounting && performance.now() - countedAt > countAgainMs) void countAgain()
