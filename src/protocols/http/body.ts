@@ -110,8 +110,8 @@ function takeBuffer(rangeBytes: number): Buffer {
 }
 
 /**
- * Waits for the end of an action. Node never ends it if the response waits for an earlier one on a
- * connection that the client closes.
+ * Waits for the end of an action. Node never ends it if the client closes the connection while the response waits
+ * for an earlier one, or has closed it before.
  */
 function unlessClosed(
   response: ServerResponse,
@@ -119,6 +119,11 @@ function unlessClosed(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const onClose = () => reject(new Error('the client closed the connection'))
+    // There is no `close` any more.
+    if (response.destroyed) {
+      onClose()
+      return
+    }
     response.once('close', onClose)
     act((error) => {
       response.off('close', onClose)
