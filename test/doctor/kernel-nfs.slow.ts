@@ -15,14 +15,15 @@ import { findingsIn, type Finding } from './support/findings.ts'
 
 test('the doctor knows the NFS server of the kernel, rpcbind, and a kernel without IPv6', async () => {
   const directory = temporaryDirectory()
-  const doctor = `${process.execPath} ${cli} doctor --interface lan --dhcp proxy --state /tmp/state --json`
+  const doctor = `${process.execPath} ${cli} doctor --interface lan --dhcp proxy --state /run/state --json`
   const modules = modulesInOrder(['nfsd', 'dummy'])
   const init = join(directory, 'init')
   const script = `#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run
 stty -echo
 mount -t proc proc /proc
-for directory in /tmp /run /var/lib; do mount -t tmpfs tmpfs $directory; done
+# Not on /tmp, where the sources may be.
+for directory in /run /var/lib; do mount -t tmpfs tmpfs $directory; done
 mkdir -p /var/lib/nfs/v4recovery /run/rpcbind
 ${modules.map((file) => `insmod ${file}`).join('\n')}
 ip link set lo up

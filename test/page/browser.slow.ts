@@ -1,6 +1,8 @@
 // The status page in a real browser. One browser shows all of it.
 
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { after, before, suite, test, type TestContext } from 'node:test'
 import type { BrowserContext, Page } from 'playwright-core'
 import type { Boot } from '../../src/boots/follow.ts'
@@ -196,6 +198,19 @@ suite('the status page in Chromium', () => {
     await netimageJson(['site', 'hold', mac, '--state', state])
     await openPage(context, state, () => [], { port: Number(new URL(url).port) })
     await rows.filter({ hasText: 'held' }).waitFor()
+  })
+
+  test('shows that a roll-out cannot be read any more, and that it can', async (context) => {
+    const { state, page, url } = await open(context)
+    await page.goto(`${url}#/rollouts`)
+    await page.getByRole('heading', { name: /lab/ }).waitFor()
+    await page.locator('#connection').getByText('Live').waitFor()
+    const database = new DatabaseSync(join(state, 'site.sqlite'))
+    database.exec("UPDATE rollouts SET rollout = '{'")
+    await page.getByText('[bad-state]').waitFor()
+    database.exec('DELETE FROM rollouts')
+    database.close()
+    await page.getByText('[bad-state]').waitFor({ state: 'detached' })
   })
 
   test('is shown in more tabs than a browser has connections', async (context) => {

@@ -100,7 +100,8 @@ export function createData({ onChange, onConnection }) {
       ...(machines === 'all' || machines.size > 0 || others
         ? [readMachines(machines, others)]
         : []),
-      ...(groups === 'all' || groups.size > 0 ? [readGroups()] : []),
+      // `others` also tells of roll-outs with broken rows.
+      ...(groups === 'all' || groups.size > 0 || others ? [readGroups()] : []),
     ])
     if (unknownImages().length > 0) await readImages()
     onChange({ machines, groups, others, log })

@@ -39,8 +39,8 @@ export function createRollouts(data) {
       wanted = group
       show()
     },
-    changed({ groups, machines }) {
-      if (groups === 'all' || groups.size > 0 || machines === 'all') show()
+    changed({ groups, machines, others }) {
+      if (groups === 'all' || groups.size > 0 || machines === 'all' || others) show()
     },
   }
 }
