@@ -96,13 +96,14 @@ let
     # opened again (`nocto`, `actimeo`). A direct read asks the server.
     read_answer() {
       status=
-      local word text is_ours=
+      local word text is_ours= said_there
+      said_there=$(dd if=$answer iflag=direct bs=4096 count=1 status=none 2> /dev/null || cat $answer)
       while read -r word text; do
         case $word in
           id) if [ "$text" = "$id" ]; then is_ours=yes; fi ;;
           status) status=$text ;;
         esac
-      done < <(dd if=$answer iflag=direct bs=4096 count=1 status=none 2> /dev/null || cat $answer)
+      done <<< "$said_there"
       if [ -z "$is_ours" ]; then status=; fi
     }
 

@@ -65,6 +65,8 @@ if (way === 'log') {
   // Overwriting takes no room.
   for (let at = 0; at < fileSystem.attributes(first).size - chunk.length; at += chunk.length) {
     fileSystem.write(first, at, Buffer.alloc(chunk.length, 'LOG'))
+    // A server waits for this when the log of the layer is long. Then the log is emptied.
+    await fileSystem.stable()
   }
   // Names take room, too, but less than data: some still fit.
   const name = (step: number) => Buffer.from(`name-${step}`)
