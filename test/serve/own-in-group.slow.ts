@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
 import {
   connectNfs,
-  readAfter,
+  readData,
   wanted,
   wide,
   type NfsClient,
@@ -137,10 +137,7 @@ suite('a machine of a group that builds its own system', { concurrency: 1 }, () 
     let said = ''
     await waitUntil(`${id} is answered`, async () => {
       const reader = await client.done('READ', [answer, wide(0), 4096])
-      readAfter(reader)
-      reader.uint32()
-      reader.boolean()
-      said = Buffer.from(reader.opaque()).toString().trimEnd()
+      said = readData(reader).toString().trimEnd()
       return said.startsWith(`id ${id}\n`) && !said.includes('status working')
     })
     return said

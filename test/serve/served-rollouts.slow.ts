@@ -2,15 +2,51 @@
 // kernel, initrd and root are of one generation, and that each of its boots counts once.
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { before, suite, test } from 'node:test'
 import { imageIds } from '../../src/site/images/site-image.ts'
 import { modelDirectory } from '../roots/support/layer-model.ts'
-import { netimageJson } from '../support/netimage.ts'
+import { readData, wanted, wide, type NfsClient } from '../protocols/support/nfs-client.ts'
+import { netimage, netimageJson } from '../support/netimage.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { addFleetImages, type MarkedImage } from './support/fleet-images.ts'
 import { comesUp, fleetWaves, randomPlans, rollOutToFleet } from './support/fleet-rollouts.ts'
 
 const directory = modelDirectory()
+
+/** As names from the root. */
+const ownFiles = [
+  ['etc', 'machine-id'],
+  ['etc', 'ssh_host_ed25519_key'],
+  ['var', 'orders'],
+] as const
+interface Mounted {
+  client: NfsClient
+  root: Buffer
+}
+
+/** @returns what the machine has written into its own files */
+async function makeOwn({ client, root }: Mounted): Promise<string[]> {
+  const written: string[] = []
+  for (const [folder, name] of ownFiles) {
+    await client.ask('MKDIR', [root, folder, wanted({ mode: 0o755 })])
+    const within = await client.find(root, folder)
+    await client.done('CREATE', [within, name, 0, wanted({ mode: 0o600 })])
+    const text = randomUUID()
+    await client.done('WRITE', [await client.find(within, name), wide(0), text.length, 2, text])
+    written.push(text)
+  }
+  return written
+}
+
+async function readOwn({ client, root }: Mounted): Promise<string[]> {
+  const read: string[] = []
+  for (const names of ownFiles) {
+    const reader = await client.done('READ', [await client.find(root, ...names), wide(0), 100])
+    read.push(readData(reader).toString())
+  }
+  return read
+}
 
 suite('roll-outs to machines that boot by HTTP and NFS', { concurrency: 1 }, () => {
   let workspace: Workspace
@@ -49,6 +85,52 @@ suite('roll-outs to machines that boot by HTTP and NFS', { concurrency: 1 }, () 
     })
     assert.ok(killed.kills > 5, String(killed.kills))
     assert.deepEqual([killed.ends, killed.rollouts], [calm.ends, calm.rollouts])
+  })
+
+  test('bring an image to ten machines, two at once, and each keeps what is its own', async () => {
+    const { a, b } = imagesToGive()
+    const state = workspace.path('ten')
+    const all = [...Array(10).keys()]
+    const waves = [[0], [1, 2, 3], [4, 5, 6, 7, 8, 9]]
+    const machines: string[] = []
+    const own = new Map<string, string[]>()
+    await rollOutToFleet({
+      ...{ state, prepared, images, machines: all.length, seed: 1, old: a, workers: 0 },
+      ...{ plans: [good(b)], waves, misses: 0, maxUnavailable: 2, hasCommands: () => true },
+      async beforeAll(fleet) {
+        for (const index of all) {
+          const machine = fleet.machineOf(index)
+          machines.push(machine)
+          own.set(machine, await makeOwn(fleet.mountedBy(machine)))
+        }
+      },
+      async beforeReturn(fleet) {
+        for (const [machine, files] of own) {
+          assert.deepEqual(await readOwn(fleet.mountedBy(machine)), files, machine)
+        }
+      },
+    })
+    assert.equal(new Set([...own.values()].flat()).size, ownFiles.length * all.length)
+
+    const { stdout } = await netimage(['site', 'log', '-n', '200', '--state', state])
+    const asked = new Set<string>()
+    const isGood = new Set<string>()
+    const namesOf = (indexes: readonly number[]) =>
+      indexes.map((each) => machines[each] ?? '').toSorted()
+    let [wave, most] = [0, 0]
+    for (const row of stdout.split('\n')) {
+      const [, machine = ''] = /the server {2}([\d.]+): /.exec(row) ?? []
+      if (/ roll-out 1 of lab begins wave /.test(row)) {
+        assert.deepEqual([...isGood].toSorted(), namesOf(waves.slice(0, ++wave).flat()))
+      } else if (row.endsWith(' roll-out 1 of lab asks it to restart')) {
+        asked.add(machine)
+        assert.ok(namesOf(waves[wave] ?? []).includes(machine), row)
+      } else if (row.endsWith(' generation 2 is good: the machine was up, and stayed up')) {
+        isGood.add(machine)
+      }
+      most = Math.max(most, asked.size - isGood.size)
+    }
+    assert.deepEqual([wave, most, isGood.size], [2, 2, all.length], stdout)
   })
 
   const lateEnds = [

@@ -162,6 +162,14 @@ export function readAfter(reader: XdrReader): FileAttributes | undefined {
   return reader.boolean() ? readAttributes(reader) : undefined
 }
 
+/** The bytes that READ gives. */
+export function readData(reader: XdrReader): Buffer {
+  readAfter(reader)
+  reader.uint32()
+  reader.boolean()
+  return Buffer.from(reader.opaque())
+}
+
 export type Change = {
   before: { size: number; modified: WireTime; changed: WireTime } | undefined
   after: FileAttributes | undefined

@@ -13,7 +13,7 @@ import type { MarkedImage } from './fleet-images.ts'
 import { simulateMember } from './fleet-member.ts'
 import { runFleet } from './fleet.ts'
 import { restartCommands } from './restart-command.ts'
-import { createServedFleet } from './served-fleet.ts'
+import { createServedFleet, type ServedFleet } from './served-fleet.ts'
 
 export interface RolloutsSettings {
   state: string
@@ -31,8 +31,14 @@ export interface RolloutsSettings {
   keep?: number
   /** The last machine is off during so many roll-outs, if their canaries are good. Default: one. */
   misses?: number
+  /** Default: four. */
+  maxUnavailable?: number
+  /** Default: all but each fifth. */
+  hasCommands?: (index: number) => boolean
+  /** Runs to its end before the first roll-out, while all use their roots. */
+  beforeAll?: (fleet: ServedFleet) => Promise<void>
   /** Runs to its end before the machine comes that was off, while all others use their roots. */
-  beforeReturn?: () => Promise<void>
+  beforeReturn?: (fleet: ServedFleet) => Promise<void>
   /** One round of questions in this many makes the server kill itself soon. Undefined: none. */
   killOneIn?: number
   /** How many processes serve the machines. */
@@ -89,7 +95,8 @@ export function randomPlans(
 /** @returns how often the server was killed, and how roll-outs and machines ended */
 export async function rollOutToFleet(request: RolloutsSettings) {
   const { state, prepared, images, machines, seed, old, plans, killOneIn, workers } = request
-  const { keep = 3, misses = 1, beforeReturn } = request
+  const { keep = 3, misses = 1, maxUnavailable = 4, beforeAll, beforeReturn } = request
+  const { hasCommands = (index) => index % 5 !== 4 } = request
   execFileSync('cp', ['-a', prepared, state])
   const fleet = await createServedFleet(state, images, workers)
   const names = Array.from({ length: machines }, (_, index) => fleet.machineOf(index))
@@ -111,9 +118,9 @@ export async function rollOutToFleet(request: RolloutsSettings) {
       yield { until: (Math.floor(world.now() / minute) + 1) * minute + 7 * second }
     }
     /** @throws what the work throws */
-    function* whileOthersRun(work: () => Promise<void>): Does<void> {
+    function* whileOthersRun(work: (fleet: ServedFleet) => Promise<void>): Does<void> {
       let [isDone, error]: [boolean, unknown] = [false, undefined]
-      void work()
+      void work(fleet)
         .catch((reason: unknown) => (error = reason))
         .finally(() => (isDone = true))
       while (!isDone) yield* sleep()
@@ -133,11 +140,12 @@ export async function rollOutToFleet(request: RolloutsSettings) {
     const newest = () => database.read.rollouts().newest[0] ?? assert.fail()
 
     while (!isSettled()) yield* sleep()
+    if (beforeAll) yield* whileOthersRun(beforeAll)
     for (const [number, { image, isCanaryBad }] of plans.entries()) {
       isAway = number < misses && !isCanaryBad
       if (isAway && number === 0) for (let minutes = 0; minutes < 5; minutes++) yield* sleep()
       const wanted = rolloutSettings(waves, {
-        ...{ candidate: image, maxUnavailable: 4, halt: 3, keep },
+        ...{ candidate: image, maxUnavailable, halt: 3, keep },
       })
       database.change((writer) => {
         const now = { at: world.now(), uptime: writer.uptime() }
@@ -156,7 +164,6 @@ export async function rollOutToFleet(request: RolloutsSettings) {
     isOver = true
   }
 
-  const hasCommands = (index: number) => index % 5 !== 4
   const commands = new Map(
     names.flatMap((name, at) => (hasCommands(at) ? [[name, restartCommands(name)]] : [])),
   )

@@ -23,6 +23,14 @@ const program = join(import.meta.dirname, 'served-fleet-program.ts')
 /** The processes that the server starts get the same arguments for Node. */
 const execArgv = ['--import', join(import.meta.dirname, 'steered-process.ts')]
 
+export interface ServedFleet extends Fleet {
+  start: () => FleetServer
+  /** The restarts that were asked of machines. */
+  restarts: Map<string, Restart>
+  /** The root that a machine uses now. */
+  mountedBy: (machine: string) => ReturnType<ServedMachine['mounted']>
+}
+
 /**
  * @param images for each update one whose system tells that it is up, and one that does not
  * @param workers how many processes serve the machines
@@ -31,7 +39,7 @@ export async function createServedFleet(
   state: string,
   images: readonly MarkedImage[],
   workers: number,
-): Promise<Fleet & { start: () => FleetServer; restarts: Map<string, Restart> }> {
+): Promise<ServedFleet> {
   const [tftp, http, nfs] = [await freePort(), await freePort(), await freePort()]
   const ports = { tftp, http, nfs, portMapper: undefined }
   const machines = new Map<string, ServedMachine>()
@@ -68,6 +76,7 @@ export async function createServedFleet(
 
   return {
     restarts,
+    mountedBy: (machine) => machineAt(machine).mounted(),
     machineOf: (index) => `127.0.1.${index + 1}`,
     usesDhcp: () => false,
     candidateOf: (_index, update, blesses) =>

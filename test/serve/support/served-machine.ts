@@ -4,7 +4,13 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { request } from 'node:http'
-import { connectNfs, wanted, wide, type NfsClient } from '../../protocols/support/nfs-client.ts'
+import {
+  connectNfs,
+  readData,
+  wanted,
+  wide,
+  type NfsClient,
+} from '../../protocols/support/nfs-client.ts'
 import { notesDirectory } from '../../../src/serve/boot-notes.ts'
 import { waitUntil } from '../../support/waiting.ts'
 import { fleetRoot, markFile } from './fleet-images.ts'
@@ -23,6 +29,8 @@ export interface ServedMachine {
    */
   does(action: Action, toplevel: string): Promise<string | undefined>
   powerOff(): void
+  /** Its root, as long as it uses that. */
+  mounted(): { client: NfsClient; root: Buffer }
 }
 
 /** @param isKilled whether the server that is asked is gone */
@@ -69,11 +77,7 @@ export function createServedMachine(
   }
 
   async function read(...names: readonly string[]): Promise<string> {
-    const reader = await done('READ', [await find(...names), wide(0), 4096])
-    if (reader.boolean()) reader.fixed(84)
-    reader.uint32()
-    reader.boolean()
-    return Buffer.from(reader.opaque()).toString()
+    return readData(await done('READ', [await find(...names), wide(0), 4096])).toString()
   }
 
   async function mount(): Promise<void> {
@@ -144,6 +148,9 @@ export function createServedMachine(
           await bless(action.toplevel)
           return undefined
       }
+    },
+    mounted() {
+      return client && root ? { client, root } : assert.fail(`${address} has no root`)
     },
     powerOff() {
       client?.[Symbol.dispose]()
