@@ -110,7 +110,7 @@ static void forget(napi_env env, void *data, void *hint) {
   free(data);
 }
 
-static napi_value refuse(napi_env env, const char *why) {
+static napi_value fail(napi_env env, const char *why) {
   napi_throw_error(env, NULL, why);
   return NULL;
 }
@@ -124,12 +124,6 @@ static Decoder *decoder_of(napi_env env, napi_value value) {
   if (napi_typeof(env, value, &type) != napi_ok || type != napi_external) return NULL;
   if (napi_check_object_type_tag(env, value, &decoder_tag, &is_ours) != napi_ok || !is_ours) return NULL;
   return napi_get_value_external(env, value, &decoder) == napi_ok ? decoder : NULL;
-}
-
-static bool is_buffer(napi_env env, napi_value value, void **bytes, size_t *length) {
-  bool is = false;
-  if (napi_is_buffer(env, value, &is) != napi_ok || !is) return false;
-  return napi_get_buffer_info(env, value, bytes, length) == napi_ok;
 }
 
 static bool open_lzma(Decoder *decoder) {
@@ -153,7 +147,7 @@ static napi_value open_decoder(napi_env env, napi_callback_info info) {
   napi_value arguments[1], result;
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   if (napi_get_value_string_utf8(env, arguments[0], format, sizeof format, &length) != napi_ok) {
-    return refuse(env, "openDecoder wants a format");
+    return fail(env, "openDecoder wants a format");
   }
   Decoder *decoder = calloc(1, sizeof *decoder);
   if (!decoder) return NULL;
@@ -191,11 +185,11 @@ static napi_value decode(napi_env env, napi_callback_info info) {
   napi_value arguments[5], result;
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   Decoder *decoder = decoder_of(env, arguments[0]);
-  if (!decoder || !is_buffer(env, arguments[1], &in, &in_length) ||
+  if (!decoder || !bytes_of(env, arguments[1], &in, &in_length) ||
       napi_get_value_uint32(env, arguments[2], &at) != napi_ok || at > in_length ||
-      !is_buffer(env, arguments[3], &out, &out_length) || out_length > UINT32_MAX ||
-      !is_buffer(env, arguments[4], &counts, &counts_length) || counts_length < 8) {
-    return refuse(env, "decode wants a decoder, the input, a position in it, the output and the counts");
+      !bytes_of(env, arguments[3], &out, &out_length) || out_length > UINT32_MAX ||
+      !bytes_of(env, arguments[4], &counts, &counts_length) || counts_length < 8) {
+    return fail(env, "decode wants a decoder, the input, a position in it, the output and the counts");
   }
   uint32_t taken = 0, written = 0;
   bool is_complete = false;
@@ -208,7 +202,7 @@ static napi_value decode(napi_env env, napi_callback_info info) {
     stream->next_out = out;
     stream->avail_out = out_length;
     const int status = libraries.lzma_code(stream, in_length == 0 ? lzma_finish : lzma_run);
-    if (status != lzma_ok && status != lzma_stream_end) return refuse(env, lzma_error(status));
+    if (status != lzma_ok && status != lzma_stream_end) return fail(env, lzma_error(status));
     taken = (uint32_t)(in_length - at - stream->avail_in);
     written = (uint32_t)(out_length - stream->avail_out);
     is_complete = status == lzma_stream_end;
@@ -216,12 +210,12 @@ static napi_value decode(napi_env env, napi_callback_info info) {
     ZstdIn input = {from, in_length - at, 0};
     ZstdOut output = {out, out_length, 0};
     const size_t status = libraries.decode_zstd(decoder->zstd, &output, &input);
-    if (libraries.is_zstd_error(status)) return refuse(env, libraries.zstd_error(status));
+    if (libraries.is_zstd_error(status)) return fail(env, libraries.zstd_error(status));
     taken = (uint32_t)input.at;
     written = (uint32_t)output.at;
     is_complete = status == 0;
   } else {
-    return refuse(env, "the decoder is closed");
+    return fail(env, "the decoder is closed");
   }
   memcpy(counts, &taken, sizeof taken);
   memcpy((uint8_t *)counts + sizeof taken, &written, sizeof written);
@@ -235,7 +229,7 @@ static napi_value close_decoder(napi_env env, napi_callback_info info) {
   napi_value arguments[1];
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   Decoder *decoder = decoder_of(env, arguments[0]);
-  if (!decoder) return refuse(env, "closeDecoder wants a decoder");
+  if (!decoder) return fail(env, "closeDecoder wants a decoder");
   release(decoder);
   return NULL;
 }

@@ -57,8 +57,7 @@ static napi_value send_file(napi_env env, napi_callback_info info) {
       napi_get_value_int32(env, arguments[1], &file) != napi_ok ||
       napi_get_value_int64(env, arguments[2], &offset) != napi_ok ||
       napi_get_value_int64(env, arguments[3], &length) != napi_ok || length < 1) {
-    napi_throw_type_error(env, NULL, "sendFile wants a socket, a file, an offset and a length");
-    return NULL;
+    return refuse(env, "sendFile wants a socket, a file, an offset and a length");
   }
   ssize_t sent = -1;
   off_t at = offset;
@@ -78,8 +77,7 @@ static napi_value unacknowledged(napi_env env, napi_callback_info info) {
   napi_value arguments[1], result;
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   if (napi_get_value_int32(env, arguments[0], &socket) != napi_ok) {
-    napi_throw_type_error(env, NULL, "unacknowledged wants a socket");
-    return NULL;
+    return refuse(env, "unacknowledged wants a socket");
   }
   if (ioctl(socket, SIOCOUTQ, &bytes) < 0) bytes = 0;
   napi_create_int32(env, bytes, &result);

@@ -45,19 +45,6 @@ static napi_value fail(napi_env env, const char *what, int number) {
   return NULL;
 }
 
-/* The caller is our own, but memory that is not the caller's must not be written for its mistake. */
-static napi_value refuse(napi_env env, const char *wanted) {
-  napi_throw_type_error(env, NULL, wanted);
-  return NULL;
-}
-
-/* Node would abort for another value than a buffer. */
-static bool bytes_of(napi_env env, napi_value value, void **bytes, size_t *length) {
-  bool is_buffer = false;
-  return napi_is_buffer(env, value, &is_buffer) == napi_ok && is_buffer &&
-         napi_get_buffer_info(env, value, bytes, length) == napi_ok;
-}
-
 static uint32_t receive_waiting(Ports *ports) {
   struct epoll_event events[slots];
   int ready = epoll_wait(ports->epoll, events, slots, 0);
