@@ -189,25 +189,16 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 
   function openRoot(name: string, system: OpenSystem, boots: Boots): ReturnType<MachineOf> {
-    const mayOpen = mayHaveLayer(name)
-    if (mayOpen) closeIdlest()
-    const root = mayOpen ? openNow(name, system, boots) : undefined
+    const root = openNow(name, system, boots)
     // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
     return root ? serveRoot(name, root) : work.wait(name)
-  }
-
-  function mayHaveLayer(name: string): boolean {
-    try {
-      return settings.mayHaveLayer(name)
-    } catch (error) {
-      fail(name, error)
-      return false
-    }
   }
 
   /** @returns undefined if the root cannot be opened yet */
   function openNow(name: string, system: OpenSystem, boots: Boots): Root | undefined {
     try {
+      if (!settings.mayHaveLayer(name)) return undefined
+      closeIdlest()
       const index = system.openIndex()
       if (index instanceof Promise) {
         const walked = index.catch((error: unknown) => fail(name, error))

@@ -29,8 +29,6 @@ export function createStrangerLayers({
 }: StrangerLayersSettings): (machine: string) => boolean {
   /** Those that were there at the last count, and those that were given layers since then. */
   let strangers = doNow(count())
-  /** A count in pieces may have passed the place of these. */
-  let givenMeanwhile = new Set<string>()
   let countedAt = performance.now()
   let isCounting = false
   let isTold = false
@@ -46,9 +44,12 @@ export function createStrangerLayers({
 
   async function countAgain(): Promise<void> {
     isCounting = true
-    givenMeanwhile = new Set()
+    const before = new Set(strangers)
     try {
-      strangers = new Set([...(await doInPieces(count())), ...givenMeanwhile])
+      const found = await doInPieces(count())
+      // The count may have passed the place of those that were given layers meanwhile.
+      for (const machine of strangers) if (!before.has(machine)) found.add(machine)
+      strangers = found
       isTold &&= strangers.size >= most
     } catch (error) {
       onError(asNetimageError(error))
@@ -63,7 +64,6 @@ export function createStrangerLayers({
     if (isAdmitted || isKnown(machine)) return true
     if (strangers.size < most) {
       strangers.add(machine)
-      givenMeanwhile.add(machine)
       return true
     }
     if (!isCounting && performance.now() - countedAt > countAgainMs) void countAgain()

@@ -98,8 +98,7 @@ function watchProgress(
   let before = 0
   const watching = setInterval(
     () => {
-      const descriptor = socket ? descriptorOf(socket) : undefined
-      const now = descriptor === undefined ? before : addon.unacknowledged(descriptor)
+      const now = unacknowledgedBy(addon, socket) ?? before
       if (now !== before) {
         onBytes(0)
         // This begins the time anew.
@@ -114,10 +113,15 @@ function watchProgress(
 
 async function whenAcknowledged(addon: Addon, { socket }: ServerResponse): Promise<void> {
   for (let pause = 1; ; pause = Math.min(2 * pause, 50)) {
-    const descriptor = socket ? descriptorOf(socket) : undefined
-    if (descriptor === undefined || addon.unacknowledged(descriptor) === 0) return
+    if (!unacknowledgedBy(addon, socket)) return
     await setTimeout(pause)
   }
+}
+
+/** @returns bytes, or undefined if the connection is closed */
+function unacknowledgedBy(addon: Addon, socket: Socket | null): number | undefined {
+  const descriptor = socket ? descriptorOf(socket) : undefined
+  return descriptor === undefined ? undefined : addon.unacknowledged(descriptor)
 }
 
 /**
