@@ -36,16 +36,22 @@ function open(limit = most, small = 0) {
   return { layer, system, directory, again, files }
 }
 
+/** Whether the layer was full, and the step was not done. */
+function isRefused(step: () => void): boolean {
+  try {
+    step()
+    return false
+  } catch (error) {
+    assert.equal(errnoOf(error), 'ENOSPC')
+    return true
+  }
+}
+
 /** @returns how many steps were done until the layer was full */
 function fill(step: (count: number) => void): number {
-  for (let count = 0; ; count++) {
-    try {
-      step(count)
-    } catch (error) {
-      assert.equal(errnoOf(error), 'ENOSPC')
-      return count
-    }
-  }
+  let count = 0
+  while (!isRefused(() => step(count))) count++
+  return count
 }
 
 /** As `fill`. A server also waits after a step if the log of the layer is long. Then the log is emptied. */
@@ -53,15 +59,9 @@ async function fillInTurns(
   step: (count: number) => void,
   stable: () => Promise<void>,
 ): Promise<number> {
-  for (let count = 0; ; count++) {
-    try {
-      step(count)
-    } catch (error) {
-      assert.equal(errnoOf(error), 'ENOSPC')
-      return count
-    }
-    await stable()
-  }
+  let count = 0
+  for (; !isRefused(() => step(count)); count++) await stable()
+  return count
 }
 
 const name = (count: number) => Buffer.from(`${'name'.repeat(50)}-${count}`)

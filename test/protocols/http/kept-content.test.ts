@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { readdirSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs'
+import { realpathSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -10,6 +10,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { ServeEvent } from '../../../src/protocols/event.ts'
 import { startHttpServer } from '../../../src/protocols/http/server.ts'
 import { dropUnused } from '../../../src/protocols/shared-files.ts'
+import { openBelow } from '../../roots/support/open-below.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 import { waitUntil } from '../../support/waiting.ts'
 
@@ -18,18 +19,6 @@ async function ask(port: number, file: string): Promise<Socket> {
   await once(socket, 'connect')
   socket.write(`GET /${file} HTTP/1.1\r\nHost: x\r\n\r\n`)
   return socket
-}
-
-/** The files below a directory that this process has open. */
-function openBelow(directory: string): string[] {
-  return readdirSync('/proc/self/fd').flatMap((number) => {
-    try {
-      const path = readlinkSync(`/proc/self/fd/${number}`)
-      return path.startsWith(directory) ? [path] : []
-    } catch {
-      return []
-    }
-  })
 }
 
 test('a client that is gone keeps no file open, and its transfer ends', async (context) => {
