@@ -213,6 +213,9 @@ static void fetch_by_tftp(const char *file, int block_size, long bytes)
 		if (reply[1] == 5)
 			die("TFTP of %s: %s", file, reply + 4);
 		peer = sender;
+		/* The server sent its options again, because the acknowledgment was late. */
+		if (reply[1] == 6 && expected > 0)
+			continue;
 		if (reply[1] == 3) {
 			if (ntohs(*(uint16_t *)(reply + 2)) != expected)
 				continue;
