@@ -103,11 +103,10 @@ export function reservationsNow(
     const kept = new Map(reservations)
     for (const [mac, address] of now) {
       // What a person gave the server itself comes first.
-      if (reservations.has(mac)) continue
-      const why = isInNetwork(address, network)
-        ? taken.has(address) && 'it is used already'
-        : `it is not in the network ${network.address}/${network.prefix}`
-      if (why === false) {
+      const reserved = reservations.get(mac)
+      if (reserved === address) continue
+      const why = whyNot(address, reserved, taken, network)
+      if (why === undefined) {
         taken.add(address)
         kept.set(mac, address)
         continue
@@ -118,13 +117,30 @@ export function reservationsNow(
       onError(
         new NetimageError('bad-option', problem, {
           details: { field: 'address' },
-          hint: 'Give it another address in the file of the site, and apply this. Until then, it gets an address of --range.',
+          hint:
+            reserved === undefined
+              ? 'Give it another address in the file of the site, and apply this. Until then, it gets an address of --range.'
+              : 'Remove the address of the machine from the file of the site, or from --reserve.',
         }),
       )
     }
     all = kept
     return all
   }
+}
+
+/** Why a machine cannot have the address of the site's file. */
+function whyNot(
+  address: string,
+  reserved: string | undefined,
+  taken: ReadonlySet<string>,
+  network: Network,
+): string | undefined {
+  if (reserved !== undefined) return `--reserve gives it ${reserved}`
+  if (!isInNetwork(address, network)) {
+    return `it is not in the network ${network.address}/${network.prefix}`
+  }
+  return taken.has(address) ? 'it is used already' : undefined
 }
 
 function refuseTwice(reservations: ReadonlyMap<string, string>, taken: Set<string>): void {

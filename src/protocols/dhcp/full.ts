@@ -27,8 +27,20 @@ export interface FullSettings {
   hostNameOf?: ((mac: string) => string | undefined) | undefined
   leases: Leases
   findUser: FindUser
+  /** Called when a machine gets another address, because the one that is reserved for it is in use. */
+  onPostponed: (postponed: Postponed) => void
   /** Milliseconds since 1970. */
   now: () => number
+}
+
+export interface Postponed {
+  mac: string
+  /** The address that is reserved for the machine. */
+  reserved: string
+  /** The hardware address of the machine that has it. */
+  holder: string
+  /** The address that the machine gets until the holder starts again. */
+  given: string
 }
 
 /** @param boot undefined: the machine gets only an address */
@@ -54,7 +66,7 @@ const maxProbes = 4
 const maxChoosing = 256
 
 export function serveInFull(settings: FullSettings): AnswerInFull {
-  const { address: server, network, hostNameOf, leases, findUser, now } = settings
+  const { address: server, network, hostNameOf, leases, findUser, onPostponed, now } = settings
   const networkOptions = optionsOf(network, settings.told)
 
   function acknowledge(
@@ -125,7 +137,11 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
       const user = isItsOwn ? mac : await findUser(address)
       // During the probe, the address may have been given to another machine.
       if (!leases.isOffered(address, mac)) return undefined
-      if (user === undefined || user === mac) return { address }
+      if (user === undefined || user === mac) {
+        const held = leases.holderOfReserved(mac, now())
+        if (held) onPostponed({ mac, reserved: held.address, holder: held.holder, given: address })
+        return { address }
+      }
       leases.withdrawOffer(mac)
       leases.avoid(address, now() + foundMs)
       reason = `${address} is used by ${user}`

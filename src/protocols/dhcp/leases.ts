@@ -14,6 +14,11 @@ export interface Leases {
   find(mac: string): Lease | undefined
   /** Whether the machine has a reservation, or a lease that has not expired. */
   knows(mac: string, now: number): boolean
+  /**
+   * The other machine that has the address which is reserved for this one, and keeps it until it starts
+   * again. Until then, this one gets an address of the range.
+   */
+  holderOfReserved(mac: string, now: number): { address: string; holder: string } | undefined
   /** Whether only this server gives the address. */
   governs(address: string): boolean
   /**
@@ -88,6 +93,7 @@ const ranks = {
 export function keepLeases({ range, reservations, excluded, file }: LeaseSettings): Leases {
   const first = parseAddress(range.first)
   const last = parseAddress(range.last)
+  const never: ReadonlySet<number> = new Set(excluded.map(parseAddress))
   let known: ReadonlyMap<string, string> | undefined
   let reserved: ReadonlySet<number> = new Set()
   const byAddress = new Map<number, Held>()
@@ -106,12 +112,13 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
 
   function isReserved(address: number): boolean {
     const now = reservations()
-    if (now !== known) reserved = new Set([...now.values(), ...excluded].map(parseAddress))
+    if (now !== known) reserved = new Set([...now.values()].map(parseAddress))
     known = now
-    return reserved.has(address)
+    return reserved.has(address) || never.has(address)
   }
 
   const inRange = (address: number) => first <= address && address <= last
+  const isOfPool = (address: number) => inRange(address) && !isReserved(address)
 
   /**
    * Whether a hardware address of this lease may be invented. A new lease is not doubtful: a real
@@ -119,6 +126,19 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
    */
   function isDoubtful({ isTrusted, since, mac }: Held, now: number): boolean {
     return !isTrusted && now - since > offerMs && reservationOf(mac) === undefined
+  }
+
+  function holderOfReserved(
+    mac: string,
+    now: number,
+  ): { address: string; holder: string } | undefined {
+    const address = reservationOf(mac)
+    const lease = address === undefined ? undefined : byAddress.get(parseAddress(address))
+    if (address === undefined || lease === undefined || lease.mac === mac) return undefined
+    const isHeld = lease.expires > now && !isDoubtful(lease, now)
+    // Some machines never renew their lease, and still use the address.
+    const isFoundInUse = (avoided.get(lease.address) ?? 0) > now
+    return isHeld || isFoundInUse ? { address, holder: lease.mac } : undefined
   }
 
   /** How good an address is for a machine; undefined: the machine may not have it. */
@@ -129,9 +149,10 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     const isCurrent = lease !== undefined && lease.expires > now
     const isAnothers = isCurrent && lease.mac !== mac
     // A machine that runs keeps its address until it asks for a new one: its root is mounted by it.
-    const isOfPool = reservation === undefined || (isCurrent && !isAnothers)
-    if (!isItsReserved && !(isOfPool && inRange(address) && !isReserved(address))) return undefined
-    if (isAnothers && !isItsReserved && !isDoubtful(lease, now)) return undefined
+    const mayKeep = isCurrent && !isAnothers && !never.has(address)
+    const getsOfPool = reservation === undefined || holderOfReserved(mac, now) !== undefined
+    if (!isItsReserved && !mayKeep && !(getsOfPool && isOfPool(address))) return undefined
+    if (isAnothers && !isDoubtful(lease, now)) return undefined
     const doubt = avoided.get(address) ?? 0
     if (doubt > now) return { rank: ranks.avoided, since: doubt }
     if (isAnothers) return { rank: ranks.doubtful, since: lease.since }
@@ -212,6 +233,7 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
 
   return {
     find: (mac) => byMac.get(mac),
+    holderOfReserved,
     knows: (mac, now) => reservationOf(mac) !== undefined || (byMac.get(mac)?.expires ?? 0) > now,
     governs(text) {
       const address = parseAddress(text)
@@ -226,10 +248,11 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     },
     candidates(mac, wanted, now) {
       const reservation = reservationOf(mac)
-      if (reservation !== undefined) return [reservation]
+      if (reservation !== undefined && !holderOfReserved(mac, now)) return [reservation]
       const own = [byMac.get(mac)?.address, offerOf.get(mac), wanted && parseAddress(wanted)]
       const preferred = own.filter((address) => typeof address === 'number')
-      const free = preferred.filter((address) => {
+      // A machine that starts does not keep an address that is reserved for another one.
+      const free = preferred.filter(isOfPool).filter((address) => {
         const standing = standingOf(address, mac, now)
         return standing !== undefined && standing.rank <= ranks.free
       })

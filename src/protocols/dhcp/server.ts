@@ -16,6 +16,7 @@ import type { Peer } from './device-socket.ts'
 import { openDeviceSockets, type DeviceSockets } from './device-sockets.ts'
 import { followExchanges } from './exchanges.ts'
 import { leaseSeconds, serveInFull } from './full.ts'
+import { postponedTeller } from './postponed.ts'
 import { findUsersByArp } from './in-use.ts'
 import { checkInterface } from './interface.ts'
 import { openLeaseFile } from './lease-file.ts'
@@ -218,6 +219,7 @@ async function fullRole(
   const leases = keepLeases({ ...options, reservations, excluded, file })
   const answer = serveInFull({
     ...{ address, network, told, hostNameOf, leases, findUser },
+    onPostponed: postponedTeller(onError),
     now: Date.now,
   })
   return {

@@ -54,11 +54,12 @@ suite('the addresses that a full DHCP server gives', () => {
       ['own', '10.0.0.7'],
       ['a', '10.0.0.9'],
     ]
-    assert.deepEqual([[...now()], told.length], [expected, 4])
+    assert.deepEqual([[...now()], told.length], [expected, 5])
     assert.match(told[0] ?? '', /^b cannot have .* it is not in the network 10\.0\.0\.0\/24$/)
+    assert.match(told.at(-1) ?? '', /^own cannot have .* --reserve gives it 10\.0\.0\.7$/)
     assert.equal(now(), now())
     later = new Map(later)
-    assert.deepEqual([[...now()], told.length], [expected, 4])
+    assert.deepEqual([[...now()], told.length], [expected, 5])
     later = new Map()
     assert.deepEqual([...now()], [['own', '10.0.0.7']])
   })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { parseNetwork } from '../../../src/ipv4.ts'
-import { serveInFull } from '../../../src/protocols/dhcp/full.ts'
+import { serveInFull, type Postponed } from '../../../src/protocols/dhcp/full.ts'
 import { keepLeases } from '../../../src/protocols/dhcp/leases.ts'
 import type { Lease } from '../../../src/protocols/dhcp/lease-file.ts'
 import { machineOf } from '../../../src/protocols/dhcp/machine.ts'
@@ -60,8 +60,10 @@ function open({
   }
   const told = { routers: [], nameServers: [] }
   const hostNameOf = (mac: string) => (mac === a ? 'pi1' : undefined)
+  const postponed: Postponed[] = []
   const answer = serveInFull({
     ...{ address: server, network, told, hostNameOf, leases, findUser },
+    onPostponed: (one) => void postponed.push(one),
     now: () => now,
   })
 
@@ -93,7 +95,7 @@ function open({
 
   const wait = (ms: number) => void (now += ms)
   const trust = (mac: string) => leases.trust(mac, now, 43_200)
-  return { send, lease, wait, trust, written, renewed, users, disk, probes }
+  return { send, lease, wait, trust, written, renewed, users, disk, probes, postponed }
 }
 
 suite('a full DHCP server [RFC 2131]', () => {
@@ -344,6 +346,48 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await lease(b), '10.0.0.100')
     reserved = new Map()
     assert.equal((await send('discover', a))?.address?.startsWith('10.0.0.10'), true)
+  })
+
+  test('leaves a machine the address that is reserved for another one, until it starts again', async () => {
+    let reserved = new Map<string, string>()
+    const { lease, send, users, wait, postponed } = open({ reservationsNow: () => reserved })
+    const address = await lease(a)
+    reserved = new Map([[b, address]])
+    const other = await lease(b)
+    assert.notEqual(other, address)
+    assert.equal(other.startsWith('10.0.0.10'), true)
+    assert.deepEqual(postponed.at(-1), { mac: b, reserved: address, holder: a, given: other })
+    // The root of each is mounted by its address.
+    for (const [mac, clientAddress] of [
+      [a, address],
+      [b, other],
+    ] as const) {
+      const renewed = await send('request', mac, { clientAddress })
+      assert.equal(renewed?.type, messageType.acknowledge, renewed?.reason)
+      const started = await send('request', mac, { wanted: clientAddress })
+      assert.equal(started?.type, messageType.acknowledge, started?.reason)
+    }
+    const next = await lease(a)
+    assert.equal([address, other].includes(next), false)
+    assert.equal(
+      (await send('request', b, { clientAddress: other }))?.type,
+      messageType.acknowledge,
+    )
+    assert.equal(await lease(b), address)
+
+    // This machine never renews its lease, and does not stop using its address.
+    reserved = new Map([
+      [b, address],
+      ['52:54:00:00:00:0c', next],
+    ])
+    users.set(next, a)
+    wait(100 * hour)
+    const third = await lease('52:54:00:00:00:0c')
+    assert.equal([address, next].includes(third), false)
+    assert.equal(postponed.at(-1)?.holder, a)
+    users.clear()
+    wait(hour)
+    assert.equal(await lease('52:54:00:00:00:0c'), next)
   })
 
   test('serves known machines and a new one during a flood of thousands of invented machines', async () => {
