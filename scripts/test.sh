@@ -15,5 +15,6 @@ if [ $# = 0 ]; then
   if [ "${CI:-}" = true ]; then set -- "$@" 'test/**/*.slow.ts'; fi
 fi
 # Machines, their firmware and disks make tests wait, so more processes than processors are needed to
-# keep the processors busy.
-exec node --test --test-concurrency=4 --test-reporter=spec "$@"
+# keep the processors busy. No test has a deadline of its own: the limit is so long that it only turns a hang
+# into a failure, and a wait then tells what it waited for (test/support/waiting.ts).
+exec node --test --test-concurrency=4 --test-timeout=900000 --test-reporter=spec "$@"

@@ -8,6 +8,7 @@ import { readdir, readlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
 import { suite, test } from 'node:test'
 import { findProgram } from '../support/packages.ts'
 import { childrenOf } from '../support/processes.ts'
@@ -29,6 +30,42 @@ suite('the boot harness', () => {
     await using network = await openNetwork('harness-sign')
     const program = network.start('lost', ['sh', '-c', 'echo No boot; sleep 60'], /^No boot$/)
     await assert.rejects(program.waitFor(/booted/), /lost gave up \("No boot"\)/)
+  })
+
+  test('ends the waits of a test or suite that has failed, or that reached its limit, and tells them', async (context) => {
+    const [waiting, recording] = ['../support/waiting.ts', 'support/recording.ts'].map((name) =>
+      JSON.stringify(join(import.meta.dirname, name)),
+    )
+    const program = `
+      import { before, suite, test } from 'node:test'
+      import { waitFor, waitUntil } from ${waiting}
+      import { startRecording } from ${recording}
+      const never = new Promise(() => {})
+      const failing = () => Promise.reject(new Error('it failed'))
+      test('fails', () => Promise.all([waitUntil('the sign', () => false), failing()]))
+      suite('has a hook that fails', () => {
+        before(() => Promise.all([waitFor('the event', never), failing()]))
+        test('does not begin', () => {})
+      })
+      test('reaches its limit', { timeout: 1 }, () => waitFor('the last event', never))
+      test('waits for a line', () => {
+        const recording = startRecording({ describe: (what) => 'it ' + what, onLine: () => {} })
+        return Promise.all([recording.waitFor(/awake/), failing()])
+      })`
+    const { NODE_TEST_CONTEXT: _, ...env } = process.env
+    const child = spawn(
+      process.execPath,
+      ['--test-reporter=tap', '--input-type=module', '--eval', program],
+      { stdio: ['ignore', 'pipe', 'inherit'], env },
+    )
+    context.after(() => child.kill('SIGKILL'))
+    const output = await text(child.stdout)
+    for (const told of ['the sign', 'the event', 'the last event', 'it has not printed /awake/']) {
+      const line = `# The test has ended while it waited for this: ${told}`
+      assert.ok(output.includes(line), `${line}\n${output}`)
+    }
+    assert.match(output, /^# fail 2$/m)
+    assert.match(output, /^# cancelled 2$/m)
   })
 
   test('finds lines that came before, and prompts, and types an answer', async () => {

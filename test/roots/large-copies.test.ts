@@ -20,6 +20,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { createCopies } from '../../src/roots/copies.ts'
 import { openLayer } from './support/open-layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { waitUntil } from '../support/waiting.ts'
 import { find, put, read, untilDone } from './support/stored-layers.ts'
 import { createIndex } from './support/tree-index.ts'
 
@@ -164,7 +165,7 @@ suite('a large file of the image', () => {
       assert.throws(take, { code: 'EAGAIN' })
       const isKept = () =>
         lstatSync(join(folder, 'copy-1'), { throwIfNoEntry: false })?.size === bytes
-      while (!isKept()) await nextTurn()
+      await waitUntil('the copy has all bytes', isKept)
       // The end of the copy is a few turns after its last byte.
       while (copies.has(1)) {
         mock.timers.tick(1000)

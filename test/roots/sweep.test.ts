@@ -7,6 +7,7 @@ import { suite, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { listLayers } from '../../src/roots/stored-layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { waitUntil } from '../support/waiting.ts'
 import { makeImage, openOver, put, read, within } from './support/stored-layers.ts'
 
 const freshName = freshNames(temporaryDirectory())
@@ -39,7 +40,7 @@ suite('the old contents of a layer', () => {
     const ours = join(machine, '.removed-0123456789ab')
     for (const file of [...foreign, ours]) writeFileSync(file, '')
     const again = openOver(...place)
-    while (existsSync(old) || existsSync(ours)) await turn()
+    await waitUntil('ours are gone', () => !existsSync(old) && !existsSync(ours))
     await again.close()
     for (const file of foreign) assert.ok(existsSync(file), file)
   })

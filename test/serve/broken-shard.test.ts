@@ -124,7 +124,7 @@ suite('a shard that speaks of the machines of another one', () => {
     const said = (text: string) => errors.filter(({ message }) => message === text).length
     context.mock.timers.enable({ apis: ['setTimeout'] })
     shards.report(init, machines[0] ?? assert.fail(), false)
-    while (said('is asked for its images') < 2) await nextTurn()
+    await waitUntil('both are asked', () => said('is asked for its images') === 2)
     // Both questions were sent together; the answers to them need no more questions.
     while (said('all images: undefined') < 2) {
       context.mock.timers.tick(60_000)

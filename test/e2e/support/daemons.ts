@@ -3,11 +3,10 @@
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { findProgram } from '../../support/packages.ts'
+import { waitUntil } from '../../support/waiting.ts'
 import type { Host, Network } from './network.ts'
 import type { Program } from './program.ts'
-import { hangMinutes } from './recording.ts'
 
 /** @param configuration the text of dnsmasq.conf */
 export async function startDnsmasq(host: Host, configuration: string): Promise<Program> {
@@ -94,10 +93,8 @@ async function listening(
   protocol: 'tcp' | 'udp',
   port: number,
 ): Promise<void> {
-  const end = performance.now() + hangMinutes * 60_000
-  while (!host.listens(protocol, port)) {
-    const isLate = performance.now() > end
-    if (!server.isRunning() || isLate) throw new Error(server.tail(40))
-    await sleep(20)
-  }
+  await waitUntil(`${server.name} listens at ${protocol} port ${port}`, () => {
+    if (!server.isRunning()) throw new Error(server.tail(40))
+    return host.listens(protocol, port)
+  })
 }

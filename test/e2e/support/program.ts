@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { findProgram } from '../../support/packages.ts'
 import { childrenOf } from '../../support/processes.ts'
-import { hangMinutes, startRecording, type Line, type WaitFor } from './recording.ts'
+import { waitFor } from '../../support/waiting.ts'
+import { startRecording, type Line, type WaitFor } from './recording.ts'
 
 export type Program = {
   name: string
@@ -86,16 +87,8 @@ export function startProgram(request: ProgramRequest): Program {
   }
 
   async function waitForEnd(): Promise<void> {
-    const late = Promise.withResolvers<never>()
-    const timer = setTimeout(() => {
-      late.reject(new Error(describe(`did not end within ${hangMinutes} minutes`)))
-    }, hangMinutes * 60_000)
-    try {
-      const status = await Promise.race([ended, late.promise])
-      if (status !== 0) throw new Error(describe(`ended with status ${status}`))
-    } finally {
-      clearTimeout(timer)
-    }
+    const status = await waitFor(() => describe('has not ended'), ended)
+    if (status !== 0) throw new Error(describe(`ended with status ${status}`))
   }
 
   const program: Program = {

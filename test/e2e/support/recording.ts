@@ -1,5 +1,7 @@
 // Records the output of a program, with the time of each line, and waits for lines.
 
+import { waitFor as waitForEvent } from '../../support/waiting.ts'
+
 export type Line = {
   /** Seconds since the start of the program. */
   seconds: number
@@ -17,14 +19,12 @@ export type Recording = {
 }
 
 /**
- * Finds the first line that matches, among the printed lines and those to come. The deadline is so
- * long that a busy machine never misses it: it only turns a hang into a failure with an explanation.
+ * Finds the first line that matches, among the printed lines and those to come.
  *
  * @param after looks only at lines after this number of lines
+ * @throws if the program or the test has ended before
  */
 export type WaitFor = (pattern: RegExp, after?: number) => Promise<Line>
-
-export const hangMinutes = 15
 
 type Waiter = { pattern: RegExp; resolve: (line: Line) => void; reject: (error: Error) => void }
 
@@ -117,14 +117,10 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
     if (why !== undefined) throw failure(pattern, why)
     const { promise, resolve, reject } = Promise.withResolvers<Line>()
     const waiter = { pattern, resolve, reject }
-    const timer = setTimeout(() => {
-      reject(failure(pattern, `took more than ${hangMinutes} minutes`))
-    }, hangMinutes * 60_000)
     waiters.add(waiter)
     try {
-      return await promise
+      return await waitForEvent(() => describe(`has not printed ${pattern}`), promise)
     } finally {
-      clearTimeout(timer)
       waiters.delete(waiter)
     }
   }
