@@ -97,10 +97,14 @@ export class BrokenRow extends NetimageError {
 
 function hintFor(file: string, machine: string): string {
   const one = `'${machine.replaceAll("'", "''")}'`
-  const last = (table: string) =>
-    `(SELECT coalesce(max(number), 0) FROM ${table} WHERE machine = ${one})`
+  const last = (kind: 'generation' | 'attempt') => {
+    const inRows = `(SELECT max(number) FROM ${kind}s WHERE machine = ${one})`
+    // The machine may have been forgotten before.
+    const before = `(SELECT CAST(life -> 'forgotten' ->> '${kind}' AS INTEGER) FROM machines WHERE machine = ${one} AND json_valid(life))`
+    return `max(coalesce(${inRows}, 0), coalesce(${before}, 0))`
+  }
   // Snapshots, boots and roll-outs refer to the numbers, so they are not used again.
-  const numbers = `json_object('generation', ${last('generations')}, 'attempt', ${last('attempts')})`
+  const numbers = `json_object('generation', ${last('generation')}, 'attempt', ${last('attempt')})`
   const life = `json_object('machine', ${one}, 'isChosen', json('false'), 'forgotten', ${numbers})`
   const sql = [
     `REPLACE INTO machines VALUES (${one}, ${life});`,
