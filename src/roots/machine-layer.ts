@@ -90,16 +90,16 @@ export class UnfinishedOpening extends UnreadyLayer {
     this.#steps = steps
   }
 
-  async makeReady(signal: AbortSignal): Promise<void> {
+  async makeReady(end: AbortSignal, stop = end): Promise<void> {
     try {
-      const opened = await doInPieces(this.#steps, signal)
+      const opened = await doInPieces(this.#steps, AbortSignal.any([end, stop]))
       this.opened = { ...opened, close: () => opened.close().finally(() => this.held.dispose()) }
     } catch (error) {
       this.#steps[Symbol.dispose]()
       try {
         if (!(error instanceof UnreadyLayer)) throw error
         // Then the layer is to be opened anew.
-        await error.makeReady(signal)
+        await error.makeReady(end, stop)
       } finally {
         this.held.dispose()
       }

@@ -34,8 +34,8 @@ export class UnpreparedCopies extends UnreadyLayer {
     this.copies = copies
   }
 
-  makeReady(signal: AbortSignal): Promise<void> {
-    return prepareCopies(this, signal)
+  makeReady(end: AbortSignal, stop = end): Promise<void> {
+    return prepareCopies(this, AbortSignal.any([end, stop]))
   }
 }
 

@@ -126,6 +126,14 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
     }
   }
 
+  /** The log is not emptied now, and is looked at again after some commits. */
+  function releaseLog(commits: number): void {
+    if (!emptying) return
+    emptying.resolve()
+    emptying = undefined
+    commitsLeft = commits
+  }
+
   function together<T>(action: () => T): T {
     if (depth > 0) return attempt(action)
     isGivingRoom = false
@@ -173,12 +181,13 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
           // Their operations are committed, and nothing is lost. So keep them waiting: an error
           // would make the machine do the operation again.
           waiting.unshift(...waiters)
+          // Calls that change nothing need not wait for it.
+          releaseLog(commitsToRetry)
           await sleep(retryMs)
           continue
         }
         if (failure instanceof SyncFailure) fail(failure)
-        emptying?.resolve()
-        emptying = undefined
+        releaseLog(commitsToLook)
         for (const waiter of [...waiters, ...waiting.splice(0)]) waiter.reject(failure)
       }
     }

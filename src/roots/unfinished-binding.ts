@@ -17,6 +17,7 @@ import { databaseFile, openLayerDatabase, type LayerDatabase } from './database.
 import { SyncFailure } from './failure.ts'
 import { inShortTransactions, inTransaction, type InTransactions } from './in-transaction.ts'
 import { mustHaveNoLog } from './log-file.ts'
+import { giveToOwnerOf } from './owner.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
 import { doInPieces, waitFor, type Steps } from './steps.ts'
 import { layerError } from './store.ts'
@@ -45,19 +46,19 @@ export class UnfinishedBinding extends UnreadyLayer {
     this.#bind = bind
   }
 
-  async makeReady(signal: AbortSignal): Promise<void> {
+  async makeReady(end: AbortSignal, stop = end): Promise<void> {
     const directory = this.#directory
     // It is swept if this process is killed.
     const scratch = join(dirname(directory), `.new-${randomBytes(6).toString('hex')}`)
     try {
       await this.#close()
       makeDirectory(scratch)
-      await this.#bindCopy(scratch, signal)
+      await this.#bindCopy(scratch, end)
     } catch (error) {
       if (error instanceof SyncFailure) throw error
       if (!(error instanceof UnpreparedCopies))
         throw layerError(`could not bind the layer ${directory}`, directory, error)
-      await error.makeReady(signal)
+      await error.makeReady(end, stop)
     } finally {
       removeTree(scratch)
       this.held.dispose()
@@ -79,17 +80,18 @@ export class UnfinishedBinding extends UnreadyLayer {
     mustHaveNoLog(databaseFile(this.#directory))
   }
 
-  async #bindCopy(scratch: string, signal: AbortSignal): Promise<void> {
+  async #bindCopy(scratch: string, end: AbortSignal): Promise<void> {
     const [file, copy] = [databaseFile(this.#directory), databaseFile(scratch)]
     await copyFile(file, copy, constants.COPYFILE_FICLONE)
     const database = openLayerDatabase(scratch)
     try {
       using steps = this.#bind(database, inShortTransactions)
-      await doInPieces(steps, signal)
+      await doInPieces(steps, end)
     } finally {
       database.close()
     }
     mustHaveNoLog(copy)
+    giveToOwnerOf(this.#directory, copy)
     await syncFileSoon(copy)
     renameSync(copy, file)
     await syncDirectorySoon(this.#directory)

@@ -10,9 +10,12 @@ export abstract class UnreadyLayer extends Error {
   /**
    * Disposes of `held`, also after an error. Only if the layer is open then, `held` belongs to it.
    *
+   * @param end ends all work
+   * @param stop ends only work that the next opening goes on with, or that it does anew in any case: a
+   *   binding goes on. Otherwise a machine that starts again and again would never be bound. Default: never
    * @throws the reason of the signal, and errors as those of opening the layer
    */
-  abstract makeReady(signal: AbortSignal): Promise<void>
+  abstract makeReady(end: AbortSignal, stop?: AbortSignal): Promise<void>
 
   /** To be called instead of `makeReady` if the layer is not opened. Disposes of `held`. */
   giveUp(): void {

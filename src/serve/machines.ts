@@ -19,7 +19,6 @@ import { findNode } from '../roots/find-node.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
 import { folderOf } from '../roots/stored-layer.ts'
 import { UnfinishedOpening, type MachineLayer } from '../roots/machine-layer.ts'
-import { UnfinishedBinding } from '../roots/unfinished-binding.ts'
 import { UnreadyLayer } from '../roots/unready-layer.ts'
 import { publishDirectory, requestName } from '../site/publish/request.ts'
 import { readyName, restartDirectory } from '../site/rollout/readiness-files.ts'
@@ -270,7 +269,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     const stop = new AbortController()
     const signal = AbortSignal.any([stop.signal, ending.signal])
     const prepared = unready
-      .makeReady(signal)
+      .makeReady(ending.signal, stop.signal)
       .then(() => {
         const layer = unready instanceof UnfinishedOpening ? unready.opened : undefined
         if (!layer) return
@@ -280,12 +279,11 @@ export function createMachines(settings: MachinesSettings): Machines {
         serveRoot(name, { ...root, layer })
       })
       .catch((error: unknown) => {
-        if (signal.aborted) return
+        if (ending.signal.aborted || (signal.aborted && error === signal.reason)) return
         layers.fails(name, boots, error)
         fail(name, error)
       })
-    // A binding goes on if the machine starts again meanwhile: otherwise it might never end.
-    void work.begin(name, prepared, unready instanceof UnfinishedBinding ? undefined : stop)
+    void work.begin(name, prepared, stop)
   }
 
   function fail(name: string, error: unknown): void {

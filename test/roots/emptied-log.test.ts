@@ -22,6 +22,7 @@ syncBuiltinESMExports()
 const { holdWork } = await import('../../src/protocols/turns.ts')
 const { startNfsServer } = await import('../../src/protocols/nfs/server.ts')
 const { openLayerDatabase } = await import('../../src/roots/database.ts')
+const { createTransactions } = await import('../../src/roots/transactions.ts')
 const { createIndex } = await import('./support/tree-index.ts')
 const { openLayer } = await import('./support/open-layer.ts')
 const { put } = await import('./support/stored-layers.ts')
@@ -187,6 +188,39 @@ test('a machine cannot change its layer while the log is emptied, and waits with
   assert.equal(fileSystem.attributes(file).size, bytes.length)
   put(fileSystem, 'other', '')
   assert.deepEqual(errors, [])
+})
+
+test('a machine can read while its log cannot be emptied, because the server has no descriptor left', async () => {
+  const directory = freshName()
+  mkdirSync(directory)
+  const database = openLayerDatabase(directory)
+  database.keepLog()
+  let [held, released, refused, heldAtLast] = [0, 0, 0, 0]
+  const transactions = createTransactions({
+    ...{ database, failed: undefined },
+    ...{ beforeCommit() {}, afterCommit() {}, undone() {}, giveUpReserve: () => false },
+    async beforeSync() {
+      if (held > 0 && refused < 2) {
+        refused++
+        heldAtLast = held - released
+        throw new FileSystemError('EAGAIN', 'no descriptor is left')
+      }
+      return async () => {}
+    },
+    hold(until) {
+      held++
+      void until.then(() => released++)
+    },
+    onFailure: assert.fail,
+  })
+  for (let number = 1; held < 2 && number < 20_000; number++) {
+    transactions.run(() => database.writeMeta(`n${number}`, number))
+    if (number % 16 === 0) await transactions.stable()
+  }
+  await transactions.stable()
+  assert.deepEqual([refused, heldAtLast, held, released], [2, 0, 2, 2])
+  assert.equal(database.isLogLong(), false)
+  database.close()
 })
 
 /** Notes each sync of the thread that has the event loop. */

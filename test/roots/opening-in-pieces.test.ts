@@ -2,7 +2,7 @@
 // answers others.
 
 import assert from 'node:assert/strict'
-import { cpSync, symlinkSync } from 'node:fs'
+import { cpSync, readdirSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { mock, suite, test } from 'node:test'
 import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
@@ -48,6 +48,13 @@ function openNow(stored: Stored): MachineLayer {
   return openMachineLayerNow(requestOf(stored, '1'))
 }
 
+async function openInPieces(stored: Stored): Promise<MachineLayer> {
+  const opening = begin(stored, '1')
+  assert.ok(opening instanceof UnfinishedOpening)
+  await opening.makeReady(never)
+  return opening.opened ?? assert.fail()
+}
+
 /** @param most counts the data of the layer, so that each file is looked at */
 function begin(stored: Stored, boot: string, most?: number): UnreadyLayer {
   const opened = openMachineLayer(requestOf(stored, boot, most))
@@ -73,13 +80,6 @@ suite('a layer with very many files', () => {
     }
     await layer.close()
     return stored
-  }
-
-  async function openInPieces(stored: Stored): Promise<MachineLayer> {
-    const opening = begin(stored, '1')
-    assert.ok(opening instanceof UnfinishedOpening)
-    await opening.makeReady(never)
-    return opening.opened ?? assert.fail()
   }
 
   async function assertWhole(layer: MachineLayer): Promise<void> {
@@ -125,6 +125,30 @@ suite('a layer with very many files', () => {
     assert.ok(givenUp.held.disposed)
     await assertWhole(await openInPieces(stored))
   })
+})
+
+test('a binding that an opening comes to goes on if the machine starts again meanwhile', async () => {
+  const count = 4000
+  const stored = { state: freshName(), image: makeImage(freshName()) }
+  for (let number = 0; number < count; number++) {
+    symlinkSync(nameOf(number), join(stored.image, 'net-image/pi/etc/ssh', nameOf(number)))
+  }
+  // A first boot waits for the disk before the layer is bound.
+  const opening = begin(stored, '1')
+  assert.ok(opening instanceof UnfinishedOpening)
+  const restart = new AbortController()
+  const isBinding = () =>
+    readdirSync(stored.state, { recursive: true }).some((name) =>
+      /\.new-.*\/layer\.sqlite$/.test(String(name)),
+    )
+  await turnsOf(opening.makeReady(never, restart.signal), () => {
+    if (isBinding()) restart.abort()
+  })
+  assert.ok(restart.signal.aborted)
+  assert.equal(opening.opened, undefined)
+  const bound = await openInPieces(stored)
+  assert.equal(namesIn(bound.fileSystem, 'etc/ssh'), count)
+  await bound.close()
 })
 
 test('a layer over an image with very many files outside the store is bound and opened in short pieces', async () => {
