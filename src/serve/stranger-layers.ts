@@ -4,6 +4,7 @@
  */
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { doInPieces, doNow, type Steps } from '../roots/steps.ts'
+import { remember } from '../remember.ts'
 import { layersOf, listLayers } from '../roots/stored-layer.ts'
 
 export interface StrangerLayersSettings {
@@ -19,6 +20,8 @@ export interface StrangerLayersSettings {
 const defaultMost = 1024
 /** Milliseconds from one count to the next. */
 const countAgainMs = 60_000
+/** For so long a refusal counts: a machine asks many times in a second. Milliseconds. */
+const refusedMs = 1000
 
 /** Counts the layers that are there. @returns whether a machine may be given a layer, or has one */
 export function createStrangerLayers({
@@ -32,6 +35,7 @@ export function createStrangerLayers({
   let countedAt = performance.now()
   let isCounting = false
   let isTold = false
+  const refusedAt = new Map<string, number>()
 
   function* count(): Steps<Set<string>> {
     const found = new Set<string>()
@@ -60,13 +64,16 @@ export function createStrangerLayers({
   }
 
   return (machine) => {
+    const now = performance.now()
+    if (now - (refusedAt.get(machine) ?? -Infinity) < refusedMs) return false
     const isAdmitted = strangers.has(machine) || layersOf(state, machine).length > 0
     if (isAdmitted || isKnown(machine)) return true
     if (strangers.size < most) {
       strangers.add(machine)
       return true
     }
-    if (!isCounting && performance.now() - countedAt > countAgainMs) void countAgain()
+    remember(refusedAt, machine, now)
+    if (!isCounting && now - countedAt > countAgainMs) void countAgain()
     if (!isTold) onError(tooMany(machine, most))
     isTold = true
     return false

@@ -21,3 +21,29 @@ test('a machine that is known gets a layer, also if strangers have all places', 
   assert.deepEqual(asked.map(mayHaveLayer), [true, true, true, false, true, false, true])
   assert.deepEqual(told, ['too-many-machines'])
 })
+
+test('a machine that was refused is looked for again only after a while', (context) => {
+  const state = temporaryDirectory()
+  mkdirSync(join(state, 'layers'))
+  let now = 0
+  context.mock.method(performance, 'now', () => now)
+  const looks: string[] = []
+  let known = ''
+  const mayHaveLayer = createStrangerLayers({
+    state,
+    isKnown(machine) {
+      looks.push(machine)
+      return machine === known
+    },
+    onError: () => {},
+    most: 1,
+  })
+  assert.deepEqual(['one', 'two', 'two', 'three', 'two'].map(mayHaveLayer), [
+    true,
+    ...[false, false, false, false],
+  ])
+  assert.deepEqual(looks, ['one', 'two', 'three'])
+  known = 'two'
+  now = 1000
+  assert.equal(mayHaveLayer('two'), true)
+})
