@@ -1,7 +1,9 @@
 /**
  * Finds for how long the work for one machine keeps the other machines of a server waiting.
  *
- *     node bench/longest-stretch.ts [name of a work]...
+ *     node --max-semi-space-size=4 bench/longest-stretch.ts [name of a work]...
+ *
+ * The processes of `netimage serve` have the same limit: see src/serve/front/one-process.ts.
  *
  * This process is the server. For each kind of long work, it prints the longest time between two turns of
  * its event loop, the processor time of its thread in the busiest of these times, and the longest wait of
