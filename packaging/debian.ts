@@ -69,9 +69,9 @@ Suggests: nix-bin, sbsigntool
 Section: admin
 Priority: optional
 Description: boot NixOS over the network
- netimage turns a NixOS system into a boot tree for TFTP and HTTP and a root tree
- for NFS, serves both to machines without disks, and keeps what the machines
- write through updates.
+ netimage turns a NixOS system into a boot tree for TFTP and HTTP and a root
+ tree for NFS, serves both to machines without disks, and keeps what the
+ machines write through updates.
  .
  The package brings its own Node.js. Its service starts when you enable it.
 `

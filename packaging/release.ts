@@ -4,7 +4,7 @@
  *     npm run release
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { maintainerOf, noMaintainer } from './maintainer.ts'
@@ -23,6 +23,7 @@ const work = mkdtempSync(join(tmpdir(), 'netimage-release-'))
 try {
   const settings = { work, output, epoch: epochOfCommit(), xzLevel: 6 }
   await makeRelease(['x64', 'arm64'], work, settings)
+  console.log(readFileSync(join(output, 'SHA256SUMS'), 'utf8').trimEnd())
 } finally {
   rmSync(work, { recursive: true })
 }
