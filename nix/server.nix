@@ -57,8 +57,7 @@ let
       )
     )
     ++ flags "router" cfg.dhcp.routers
-    ++ flags "dns" cfg.dhcp.nameServers
-    ++ flag "domain" cfg.dhcp.domain;
+    ++ flags "dns" cfg.dhcp.nameServers;
   command = [
     "${cfg.package}/bin/netimage"
     "serve"
@@ -69,13 +68,10 @@ let
   ++ flags "allow" (if cfg.allow == "any" then [ "any" ] else lib.concatMap addressesOf cfg.allow)
   ++ flag "dhcp" cfg.dhcp.mode
   ++ fullOnly
-  ++ flag "layer-size" cfg.layerSize
-  ++ flag "tftp-port" cfg.ports.tftp
   ++ flag "http-port" cfg.ports.http
   ++ flag "nfs-port" cfg.ports.nfs
   ++ optional (!cfg.portMapper) "--no-port-mapper"
   ++ flag "page" cfg.page
-  ++ flags "page-name" cfg.pageNames
   ++ cfg.extraFlags;
 
   addressOption =
@@ -197,18 +193,9 @@ in
       };
       routers = addressesOption "With `full`: the routers of the network, the best first.";
       nameServers = addressesOption "With `full`: name servers, the best first.";
-      domain = addressOption "With `full`: the domain of the network's names.";
-    };
-
-    layerSize = mkOption {
-      type = types.nullOr types.str;
-      default = null;
-      example = "20G";
-      description = "The most that each machine may write. By default there is no limit but the disk.";
     };
 
     ports = {
-      tftp = portOption 69 "The port of TFTP, which loaders cannot choose.";
       http = portOption 80 "The port of HTTP boot.";
       nfs = portOption 2049 "The port of NFS.";
     };
@@ -232,12 +219,10 @@ in
       '';
     };
 
-    pageNames = addressesOption "Names by which browsers may ask for the status page, besides its address.";
-
     extraFlags = mkOption {
       type = types.listOf types.str;
       default = [ ];
-      example = [ "--workers=4" ];
+      example = [ "--layer-size=20G" ];
       description = "Further flags of `netimage serve`.";
     };
   };
@@ -295,7 +280,8 @@ in
         ]
         ++ optional cfg.portMapper 111;
         allowedUDPPorts = [
-          cfg.ports.tftp
+          # TFTP, whose port loaders cannot choose.
+          69
           # MOUNT of NFS 3.
           cfg.ports.nfs
         ]

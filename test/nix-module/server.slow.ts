@@ -3,15 +3,18 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { parseDesired } from '../../src/site/desired/read.ts'
+import { letServerRun, serveRollouts } from '../commands/support/rollout-server.ts'
+import { buildSystem, writeSystems } from '../site/images/support/made-images.ts'
 import { findProgram } from '../support/packages.ts'
 import { cli, netimage, repository } from '../support/netimage.ts'
 import type { NixWorld } from '../support/real-nix.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { makeWorkspace } from '../support/workspace.ts'
 import { createFixtureWorld, systemExpression } from './support.ts'
 
 const ports = v.array(v.number())
@@ -118,12 +121,9 @@ suite('the module of the server', () => {
         reservations."dc:a6:32:01:02:03" = "10.0.0.7";
         routers = [ "10.0.0.1" ];
         nameServers = [ "10.0.0.2" "10.0.0.3" ];
-        domain = "lab.example";
       };
-      layerSize = "20G";
       page = "127.0.0.1:9090";
-      pageNames = [ "boot.example.org" "boot" ];
-      extraFlags = [ "--workers=0" ];
+      extraFlags = [ "--workers=0" "--page-name" "boot" ];
     `,
       { card: 'no-such-card' },
     )
@@ -135,11 +135,8 @@ suite('the module of the server', () => {
       allowed,
       [3, 4, 5, 6].map((last) => `dc:a6:32:01:02:0${last}`),
     )
-    const pageFlags = ['--page', '127.0.0.1:9090', '--page-name', 'boot.example.org']
-    assert.ok(
-      args.join(' ').includes([...pageFlags, '--page-name', 'boot'].join(' ')),
-      args.join(' '),
-    )
+    const last = ['--page', '127.0.0.1:9090', '--workers=0', '--page-name', 'boot']
+    assert.deepEqual(args.slice(-last.length), last)
     // The program looks at the flags in their order, and only then at the network.
     const state = args.indexOf('/var/lib/netimage')
     assert.notEqual(state, -1)
@@ -169,11 +166,53 @@ suite('the module of the server', () => {
     assert.deepEqual(parsed.desired.machines[0]?.macs, ['dc:a6:32:01:02:03'])
   })
 
+  test('the commands in the test of the flake say what that test waits for', async (context) => {
+    // That test boots a machine with KVM, which is not everywhere.
+    const script = readFileSync(join(repository, 'nix/tests/server.nix'), 'utf8')
+    const commands = [
+      ...script.matchAll(/server\.(?:succeed|execute|wait_until_succeeds)\(f?"(netimage .*)"\)/g),
+    ].map(([, command = '']) => command)
+    assert.equal(commands.length, 5)
+    const workspace = makeWorkspace('flake-test')
+    context.after(() => workspace.remove())
+    writeSystems(workspace)
+    await buildSystem(workspace, 'first', workspace.path('image'))
+    const mac = 'dc:a6:32:01:02:03'
+    const { site } = await evaluate(`
+      groups.lab = {
+        system = "${workspace.path('image')}";
+        machines = [ "client" ];
+        health.settle = "1s";
+      };
+      machines.client.mac = "${mac}";
+    `)
+    const [file, state] = [workspace.path('site.json'), workspace.path('state')]
+    writeFileSync(file, site)
+    const own = `netimage() { ${packageDirectory}/bin/netimage "$@" --state '${state}'; }`
+    const statuses: (number | null)[] = []
+    function run(command = ''): void {
+      const line = `${own}; ${command.replace('{site}', `--file '${file}'`)}`
+      statuses.push(
+        spawnSync('sh', ['-c', line], { stdio: ['ignore', 'ignore', 'inherit'] }).status,
+      )
+    }
+    // It makes the site, and begins the roll-out when it starts again.
+    await letServerRun(context, state)
+    const [plan, apply, hasNotBooted, isGood, planAgain] = commands
+    for (const command of [plan, apply, hasNotBooted]) run(command)
+    const server = await serveRollouts(context, state)
+    await server.boot(mac, 'good')
+    await server.close()
+    await letServerRun(context, state)
+    for (const command of [isGood, planAgain]) run(command)
+    assert.deepEqual(statuses, [2, 0, 0, 0, 0])
+  })
+
   test('says what is in its way', async () => {
     const ports = 'services.rpcbind.enable = true; services.nfs.server.enable = true;'
-    const { failing } = await evaluate('dhcp.domain = "lab.example";', { others: ports })
+    const { failing } = await evaluate('dhcp.routers = [ "10.0.0.1" ];', { others: ports })
     assert.equal(failing.length, 3)
-    assert.match(failing.join('\n'), /port 111[^]*port 2049[^]*--domain lab\.example/)
+    assert.match(failing.join('\n'), /port 111[^]*port 2049[^]*--router 10\.0\.0\.1/)
     const full = await evaluate('dhcp.mode = "full";')
     assert.match(full.failing.join('\n'), /^services\.netimage\.dhcp\.range is missing/)
   })
