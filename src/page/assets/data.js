@@ -95,6 +95,7 @@ export function createData({ onChange, onConnection }) {
     return ids.filter((id) => !data.images.has(id) && !askedImages.has(id))
   }
 
+  /** @param {Wanted} wanted */
   async function read({ machines, groups, others, log }) {
     await Promise.all([
       ...(machines === 'all' || machines.size > 0 || others
@@ -127,6 +128,7 @@ export function createData({ onChange, onConnection }) {
     isReading = false
   }
 
+  /** @param {Wanted} more */
   function want(more) {
     wanted = together(wanted, more)
     void pump()
@@ -197,13 +199,14 @@ async function whyRefused() {
   try {
     const response = await fetch('/api/events', { signal: AbortSignal.timeout(patienceMs) })
     if (!response.ok) return (await response.json()).error
-    await response.body.cancel()
+    await response.body?.cancel()
   } catch {
     // It is no answer of netimage.
   }
   return undefined
 }
 
+/** @type {Wanted} */
 const everything = { machines: 'all', groups: 'all', others: true, log: 'all' }
 
 /** An error that the server tells. */
@@ -214,17 +217,33 @@ export class Problem extends Error {
   }
 }
 
-/** `log` is the number of the newest row of the log, 0 if there is no new one, or `all` if it is not known. */
+/**
+ * @typedef {object} Wanted
+ * @property {Set<string> | 'all'} machines
+ * @property {Set<string> | 'all'} groups
+ * @property {boolean} others
+ * @property {number | 'all'} log the number of the newest row of the log, 0 if there is no new one, or `all` if it is
+ *   not known
+ */
+
+/** @returns {Wanted} */
 function nothing() {
   return { machines: new Set(), groups: new Set(), others: false, log: 0 }
 }
 
+/** @param {Wanted} wanted */
 function isSome({ machines, groups, others, log }) {
   const isAny = (names) => names === 'all' || names.size > 0
   return isAny(machines) || isAny(groups) || others || log !== 0
 }
 
+/**
+ * @param {Wanted} one
+ * @param {Wanted} other
+ * @returns {Wanted}
+ */
 function together(one, other) {
+  /** @type {(a: Set<string> | 'all', b: Set<string> | 'all') => Set<string> | 'all'} */
   const union = (a, b) => (a === 'all' || b === 'all' ? 'all' : a.union(b))
   return {
     machines: union(one.machines, other.machines),

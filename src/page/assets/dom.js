@@ -8,6 +8,13 @@ import { formatTime, visible } from './text.js'
 
 const svgName = 'http://www.w3.org/2000/svg'
 
+/** An element of index.html. @param {string} id */
+export function byId(id) {
+  const element = document.getElementById(id)
+  if (!element) throw new Error(`index.html has no element ${id}`)
+  return element
+}
+
 /** @param attributes an attribute that is undefined or false is left out */
 export function el(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children)
@@ -101,7 +108,8 @@ export function keyedList(parent, keyOf, make) {
         else parent.insertBefore(row.element, next)
       }
       // An element that moves loses the focus.
-      if (document.activeElement !== activeElement && parent.contains(activeElement)) {
+      const hadFocus = activeElement instanceof HTMLElement && parent.contains(activeElement)
+      if (hadFocus && document.activeElement !== activeElement) {
         activeElement.focus({ preventScroll: true })
       }
     },

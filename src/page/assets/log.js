@@ -1,16 +1,16 @@
 /** The log of the site: who did what, and what the server decided. */
 import { againMs } from './data.js'
-import { el, keyedList, replace, time } from './dom.js'
+import { byId, el, keyedList, replace, time } from './dom.js'
 import { called, machineHash } from './text.js'
 
 const [fewRows, mostRows] = [50, 500]
 
 export function createLog({ data, get, onError }) {
-  const section = document.getElementById('log')
-  const about = document.getElementById('log-about')
-  const more = document.getElementById('log-more')
+  const section = byId('log')
+  const about = byId('log-about')
+  const more = byId('log-more')
   const list = keyedList(
-    document.getElementById('log-rows'),
+    byId('log-rows'),
     ({ number }) => number,
     (row) => ({ element: rowItem(row), update() {} }),
   )

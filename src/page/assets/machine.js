@@ -1,6 +1,6 @@
 /** One machine: its boots to scale, its generations and its attempts. */
-import { againMs } from './data.js'
-import { el, replace, setText, time } from './dom.js'
+import { againMs, Problem } from './data.js'
+import { byId, el, replace, setText, time } from './dom.js'
 import {
   alarmList,
   attemptTable,
@@ -14,9 +14,9 @@ import { called, encode, formatLength, plural } from './text.js'
 import { drawTimeline, fillTable, partsFrom, partsOf } from './timeline.js'
 
 export function createMachine({ data, get, announce }) {
-  const section = document.getElementById('machine')
-  const title = document.getElementById('machine-title')
-  const body = document.getElementById('machine-body')
+  const section = byId('machine')
+  const title = byId('machine-title')
+  const body = byId('machine-body')
   const figure = el('figure', { class: 'chart' })
   const table = el('table', { class: 'small' })
   const now = el('span')
@@ -49,9 +49,10 @@ export function createMachine({ data, get, announce }) {
       if (own !== asked) return
       setTimeout(() => own === asked && !section.hidden && read(), againMs)
       // It is gone from the site, or the network is: what was there stays, and the page says that it is old.
-      if (shown && !error.problem) return
+      const problem = error instanceof Problem ? error.problem : undefined
+      if (shown && !problem) return
       shown = undefined
-      const { message = 'it could not be read', hint = '' } = error.problem ?? {}
+      const { message = 'it could not be read', hint = '' } = problem ?? {}
       replace(body, el('p', { class: 'warning' }, `${message}. ${hint}`))
     }
   }

@@ -1,5 +1,5 @@
 /** The table of all machines. */
-import { el, keyedList, replace, setAttribute, setText, time } from './dom.js'
+import { byId, el, keyedList, replace, setAttribute, setText, time } from './dom.js'
 import {
   kindOf,
   reachedAt,
@@ -14,12 +14,14 @@ import { called, formatLength, formatTime, imageSaid, machineHash, plural } from
 
 /** @param go sets the part of the address after `?` */
 export function createMachines(data, go) {
-  const section = document.getElementById('machines')
-  const form = document.getElementById('filter')
-  const count = document.getElementById('machines-count')
-  const more = document.getElementById('machines-more')
-  const body = document.getElementById('machines-rows')
-  const { text, group, state } = form.elements
+  const section = byId('machines')
+  const form = byId('filter')
+  const count = byId('machines-count')
+  const more = byId('machines-more')
+  const body = byId('machines-rows')
+  /** @type {NodeListOf<HTMLInputElement | HTMLSelectElement>} */
+  const fields = form.querySelectorAll('input, select')
+  const [text, group, state] = fields
   const rows = keyedList(
     body,
     ({ machine }) => machine,
@@ -84,7 +86,7 @@ export function createMachines(data, go) {
             el(
               'ul',
               { class: 'plain' },
-              data.others.map((boot) => otherItem(data, boot)),
+              data.others.map((boot) => otherItem(boot)),
             ),
           ]),
     )
@@ -142,7 +144,7 @@ function compare(one, other) {
   return compareText(called(one), called(other))
 }
 
-function otherItem(data, boot) {
+function otherItem(boot) {
   const { machine, address = 'no address' } = boot
   const at = reachedAt(boot) ?? boot.started
   return el('li', {}, `${machine}, ${address}: ${stepName(boot.step)} since `, time(at))

@@ -1,16 +1,16 @@
 /** The status page of netimage: it shows what `/api` tells, and never changes anything. */
 import { createAnnouncer } from './announcer.js'
 import { createData } from './data.js'
-import { el, replace, setText } from './dom.js'
+import { byId, el, replace, setText } from './dom.js'
 import { createLog } from './log.js'
 import { createMachine } from './machine.js'
 import { createMachines } from './machines.js'
 import { createRollouts } from './rollouts.js'
 import { formatLength, formatTime, visible } from './text.js'
 
-const connectionText = document.getElementById('connection')
-const problemBox = document.getElementById('problem')
-const announcer = createAnnouncer(document.getElementById('announcer'))
+const connectionText = byId('connection')
+const problemBox = byId('problem')
+const announcer = createAnnouncer(byId('announcer'))
 const source = createData({ onChange: changed, onConnection: showConnection })
 const { data } = source
 const get = (path) => source.get(path)
@@ -56,13 +56,14 @@ function navigate(isByPerson) {
   view.show(names, query)
   document.title = view === views.machines ? 'netimage' : `${visible(view.title())} – netimage`
   for (const link of document.querySelectorAll('nav a')) {
-    const isHere = link.hash === (view === views.machine ? '#/machines' : `#/${view.section.id}`)
+    const isHere =
+      link.getAttribute('href') === (view === views.machine ? '#/machines' : `#/${view.section.id}`)
     if (isHere) link.setAttribute('aria-current', 'page')
     else link.removeAttribute('aria-current')
   }
   if (!isByPerson) return
   if (isOther) scrollTo(0, 0)
-  view.section.querySelector('h1').focus({ preventScroll: !isOther })
+  view.section.querySelector('h1')?.focus({ preventScroll: !isOther })
 }
 
 function changed(what) {
@@ -108,9 +109,9 @@ function tick() {
 }
 
 // The address says what is shown, and must stay.
-document.querySelector('.skip').addEventListener('click', (event) => {
+byId('skip').addEventListener('click', (event) => {
   event.preventDefault()
-  document.getElementById('main').focus()
+  byId('main').focus()
 })
 addEventListener('hashchange', () => navigate(true))
 navigate(false)

@@ -1,5 +1,5 @@
 /** The roll-outs of the groups: how far they are, and what a person can do. */
-import { el, replace, svg, time } from './dom.js'
+import { byId, el, replace, svg, time } from './dom.js'
 import { called, hashOf, imageSaid, machineHash, plural } from './text.js'
 
 /** In the order in which people want to read them, as in `site status`. */
@@ -9,9 +9,9 @@ const stands = [
 ]
 
 export function createRollouts(data) {
-  const section = document.getElementById('rollouts')
-  const title = document.getElementById('rollouts-title')
-  const body = document.getElementById('rollouts-body')
+  const section = byId('rollouts')
+  const title = byId('rollouts-title')
+  const body = byId('rollouts-body')
   let wanted
 
   function show() {
