@@ -9,7 +9,9 @@ import { createCounts } from '../../src/page/metrics/counts.ts'
 import { metricText } from '../../src/page/metrics/text.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
 import type { Told, Why } from '../../src/site/life/life.ts'
-import { siteFile } from '../../src/site/database.ts'
+import { openSiteDatabase, siteFile } from '../../src/site/database.ts'
+import { decide } from '../../src/site/life/choose.ts'
+import { stepRollouts } from '../../src/site/rollout/rollouts.ts'
 import { begunRollout } from '../serve/support/begun-rollout.ts'
 import { repository } from '../support/netimage.ts'
 import { filterThrough } from '../support/programs.ts'
@@ -117,6 +119,25 @@ suite('the metrics', () => {
     const available = samples.get('netimage_disk_available_bytes') ?? 0
     assert.ok(size > available && available > 0)
     await promtool(['check', 'metrics'], shown)
+  })
+
+  test('say that a roll-out has halted', async (context) => {
+    const state = await begunRollout(freshName(), [mac, other])
+    const database = openSiteDatabase(state)
+    const step = () =>
+      database.change((writer) => {
+        const now = { at: 0, uptime: writer.uptime() }
+        stepRollouts(writer, now, assert.ifError)
+      })
+    step()
+    database.change((writer) => {
+      writer.keep(decide(writer.of(mac), undefined, 'bad')?.life ?? assert.fail())
+    })
+    step()
+    database.close()
+    const { ask } = await openPage(context, state)
+    const samples = samplesIn((await ask('/metrics')).body)
+    assert.equal(samples.get('netimage_rollout_halted{group="lab",rollout="1"}'), 1)
   })
 
   test('count failures and rollbacks after a minute, and none of a power cut', () => {

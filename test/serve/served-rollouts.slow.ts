@@ -2,15 +2,22 @@
 // kernel, initrd and root are of one generation, and that each of its boots counts once.
 
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { before, suite, test } from 'node:test'
 import { imageIds } from '../../src/site/images/site-image.ts'
 import { modelDirectory } from '../roots/support/layer-model.ts'
-import { readData, wanted, wide, type NfsClient } from '../protocols/support/nfs-client.ts'
+import {
+  readData,
+  readListing,
+  wanted,
+  wide,
+  type NfsClient,
+} from '../protocols/support/nfs-client.ts'
 import { netimage, netimageJson } from '../support/netimage.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { addFleetImages, type MarkedImage } from './support/fleet-images.ts'
 import { comesUp, fleetWaves, randomPlans, rollOutToFleet } from './support/fleet-rollouts.ts'
+import type { ServedFleet } from './support/served-fleet.ts'
 
 const directory = modelDirectory()
 
@@ -46,6 +53,29 @@ async function readOwn({ client, root }: Mounted): Promise<string[]> {
     read.push(readData(reader).toString())
   }
   return read
+}
+
+/** NF3DIR, NF3REG */
+const [aDirectory, aFile] = [2, 1]
+
+/** Reads all files below a directory. @throws if the server refuses any of it */
+async function md5Below(client: NfsClient, top: Buffer): Promise<string> {
+  const [hash, ends] = [createHash('md5'), new Set(['.', '..'])]
+  async function take(directory: Buffer): Promise<void> {
+    const listing = readListing(await client.done('READDIR', [directory, wide(0), wide(0), 65_536]))
+    assert.ok(listing.isEnd)
+    const names = listing.entries.map(({ name }) => name.toString())
+    for (const name of names.filter((each) => !ends.has(each)).toSorted()) {
+      const handle = await client.find(directory, name)
+      const { type } = await client.attributes(handle)
+      hash.update(`${name} ${type} `)
+      if (type === aDirectory) await take(handle)
+      if (type !== aFile) continue
+      hash.update(readData(await client.done('READ', [handle, wide(0), 65_536])))
+    }
+  }
+  await take(top)
+  return hash.digest('hex')
 }
 
 suite('roll-outs to machines that boot by HTTP and NFS', { concurrency: 1 }, () => {
@@ -165,14 +195,34 @@ suite('roll-outs to machines that boot by HTTP and NFS', { concurrency: 1 }, () 
 
   test('leave 50 machines their files while a garbage collection removes what only others had', async () => {
     const { a, b, c, d, e, f } = imagesToGive()
-    const state = workspace.path('gc')
+    const [state, machines] = [workspace.path('gc'), 51]
     let [rollouts, removed]: [number, unknown] = [0, undefined]
+
+    /** All machines read all files of their stores again and again. */
+    async function collectWhileAllRead(fleet: ServedFleet): Promise<void> {
+      let isOver = false
+      async function reads(machine: string) {
+        const { client, root } = fleet.mountedBy(machine)
+        const store = await client.find(root, 'nix', 'store')
+        const before = await md5Below(client, store)
+        while (!isOver) assert.equal(await md5Below(client, store), before, machine)
+        // Once more, after all that is removed is gone.
+        assert.equal(await md5Below(client, store), before, machine)
+      }
+      const reading = Promise.all(
+        [...Array(machines).keys()].map((each) => reads(fleet.machineOf(each))),
+      )
+      removed = await Promise.race([collect(state), reading.then(() => assert.fail())])
+      isOver = true
+      await reading
+    }
+
     await rollOutToFleet({
-      ...{ state, prepared, images, machines: 51, seed: 1, old: a, workers: 0 },
+      ...{ state, prepared, images, machines, seed: 1, old: a, workers: 0 },
       // Only the first machine is of the group.
       ...{ plans: [good(b), good(c), good(d)], waves: [[0]], keep: 0, misses: 0 },
-      async beforeReturn() {
-        if (++rollouts === 3) removed = await collect(state)
+      async beforeReturn(fleet) {
+        if (++rollouts === 3) await collectWhileAllRead(fleet)
       },
     })
     // The running machine keeps what it booted before.
