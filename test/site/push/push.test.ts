@@ -4,8 +4,10 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
+import { get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
-import { after, before, suite, test } from 'node:test'
+import { text } from 'node:stream/consumers'
+import { after, before, suite, test, type TestContext } from 'node:test'
 import * as v from 'valibot'
 import { imageIds, openSiteImage } from '../../../src/site/images/site-image.ts'
 import {
@@ -22,7 +24,7 @@ import { assertSameLines } from '../../support/trees.ts'
 import { waitUntil } from '../../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
 import { freePort } from '../../serve/support/free-port.ts'
-import { addSystem, pathsOfEach, writeSystems } from '../images/support/made-images.ts'
+import { addSystem, pathsOfEach, systems, writeSystems } from '../images/support/made-images.ts'
 import { describeSite, logOf, programs, push, withPrograms } from './support/two-sites.ts'
 
 suite('netimage site push', () => {
@@ -101,16 +103,19 @@ suite('netimage site push', () => {
     return { file, bytes, to }
   }
 
-  test('goes on after a cut, and sends only the rest', async () => {
-    const { bytes, to: whole } = await recordFirst()
-    const half = Math.floor(bytes / 2)
-    const cutting = programs(
+  /** The connection ends after so many bytes. */
+  const cuttingAfter = (bytes: number) =>
+    programs(
       freshName(),
       `while [ "$1" != -- ]; do shift; done; shift 2
-       dd bs=1 count=${half} status=none | sh -c "$*"
+       dd bs=1 count=${bytes} status=none | sh -c "$*"
        echo 'Connection to lab2 closed by remote host.' >&2
        exit 255`,
     )
+
+  test('goes on after a cut, and sends only the rest', async () => {
+    const { bytes, to: whole } = await recordFirst()
+    const cutting = cuttingAfter(Math.floor(bytes / 2))
     const empty = freshName()
     const request = { from, to: empty, images: [ids.first], flags: ['--json'] }
     const cut = await push({ ...request, programs: cutting })
@@ -142,6 +147,26 @@ suite('netimage site push', () => {
     assertSameLines(await describeSite(empty), await describeSite(whole))
   })
 
+  test('that is cut changes nothing for machines that are served, which can boot the image after the rest', async (context) => {
+    const to = freshName()
+    const { boot } = await startServing(context, workspace.path('out', 'second'), to)
+    const [one, other] = ['127.0.0.1', '127.0.0.2']
+    const before = await boot(one)
+    assert.ok(before[0]?.includes(systems.second.toplevel), before[0])
+    const request = { from, to, images: [ids.first] }
+    const cut = await push({ ...request, programs: cuttingAfter(6000), flags: ['--json'] })
+    assertFailed(cut, 'remote-failed')
+    assert.ok(fs.existsSync(join(to, 'images', `.coming-${ids.first}`)))
+    assert.deepEqual(imageIds(to), [ids.second])
+    assert.deepEqual(await boot(one), before)
+    const rest = await push({ ...request, programs: plain })
+    assert.equal(rest.status, 0, rest.stderr)
+    assert.deepEqual(await boot(one), before)
+    await netimageJson(['site', 'assign', other, ids.first, '--state', to])
+    const [script = ''] = await boot(other)
+    assert.ok(script.includes(systems.first.toplevel), script)
+  })
+
   async function copyOf(state: string): Promise<string> {
     const copy = freshName()
     fs.cpSync(state, copy, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true })
@@ -154,12 +179,13 @@ suite('netimage site push', () => {
     return removedStorePaths
   }
 
-  async function serveOnce(image: string, state: string): Promise<void> {
+  /** It serves until the end of the test. */
+  async function startServing(context: TestContext, image: string, state: string) {
     const [http, nfs] = [await freePort(), await freePort()]
     const { child, ended } = startNetimage([
       ...['serve', image, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
       ...['--tftp-port', `${await freePort()}`, '--http-port', `${http}`, '--nfs-port', `${nfs}`],
-      '--no-port-mapper',
+      ...['--no-port-mapper', '--allow', 'any'],
     ])
     let said = ''
     child.stderr?.on('data', (text: string) => (said += text))
@@ -167,8 +193,30 @@ suite('netimage site push', () => {
       assert.equal(child.exitCode, null, said)
       return /^on 127\.0\.0\.1 /m.test(said)
     })
-    child.kill('SIGTERM')
-    assert.equal((await ended).status, 0, said)
+    let isEnded = false
+    async function end(): Promise<void> {
+      if (isEnded) return
+      isEnded = true
+      child.kill('SIGTERM')
+      assert.equal((await ended).status, 0, said)
+    }
+    context.after(end)
+    /** @returns what the machine with this address gets to boot: the script and the kernel */
+    async function boot(localAddress: string): Promise<string[]> {
+      const load = async (path: string) => {
+        const request = { host: '127.0.0.1', port: http, path, localAddress, agent: false }
+        const response = await new Promise<IncomingMessage>((resolve, reject) => {
+          get(request, resolve).on('error', reject)
+        })
+        const body = await text(response)
+        assert.equal(response.statusCode, 200, body)
+        return body
+      }
+      const script = await load('/boot.ipxe')
+      const kernel = /^kernel (\S+) /m.exec(script)?.[1] ?? assert.fail(script)
+      return [script, await load(`/${kernel}`)]
+    }
+    return { boot, end }
   }
 
   test('holds up nobody if it stops half-way, and goes on from there', async (context) => {
@@ -195,7 +243,7 @@ suite('netimage site push', () => {
     const second = workspace.path('out', 'second')
     const { id } = await netimageJson(['site', 'add', second, '--state', to])
     assert.equal(id, ids.second)
-    await serveOnce(second, to)
+    await (await startServing(context, second, to)).end()
     // The image that comes needs all others of its store paths.
     assert.equal(await collected(to), 1)
     const left = stored()
