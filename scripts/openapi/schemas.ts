@@ -222,7 +222,7 @@ const event = v.strictObject({
 
 export const boots = v.strictObject({
   boots: v.pipe(v.array(boot), v.description('The newest first.')),
-  damaged: v.exactOptional(v.pipe(count, v.description('Boots that cannot be read.'))),
+  broken: v.exactOptional(v.pipe(count, v.description('Boots that cannot be read.'))),
   events: v.exactOptional(v.array(event)),
 })
 
@@ -256,7 +256,7 @@ export const images = v.strictObject({
     ),
     v.readonly(),
   ),
-  damaged: v.pipe(
+  broken: v.pipe(
     v.array(v.strictObject({ id: v.string(), code: v.string(), message: v.string() })),
     v.readonly(),
   ),
@@ -286,7 +286,7 @@ export const fits: [
     v.GenericSchema<Omit<v.InferOutput<typeof machineInFull>, 'generations' | 'attempts'>>
   >,
   Fits<ShownGroup, typeof group>,
-  Fits<Pick<FoundBoots, 'boots' | 'damaged'>, typeof boots>,
+  Fits<Pick<FoundBoots, 'boots' | 'broken'>, typeof boots>,
   Fits<ShownLogRow, typeof row>,
   Fits<ShownImages, typeof images>,
   Fits<Target[], typeof targets>,

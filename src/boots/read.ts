@@ -78,19 +78,19 @@ export interface FoundBoots {
   /** The newest first. */
   boots: Boot[]
   /** How many boots could not be read, and were left out. */
-  damaged?: number
+  broken?: number
   /** Only for one machine: the events of its newest boot, in the order in which they happened. */
   events?: RecordedEvent[]
 }
 
 /** As `readBoots`, with the events of the newest boot if a machine is named. */
 export function findBoots(state: string, machine: string | undefined, limit: number): FoundBoots {
-  let damaged = 0
-  const boots = readBoots(state, machine, limit, (count) => (damaged = count))
+  let broken = 0
+  const boots = readBoots(state, machine, limit, (count) => (broken = count))
   const [last] = boots
   return {
     boots,
-    ...(damaged > 0 && { damaged }),
+    ...(broken > 0 && { broken }),
     ...(machine !== undefined && last && { events: readEvents(state, last) }),
   }
 }

@@ -30,13 +30,13 @@ async function boots(
   const state = stateDirectory(flags.state)
   const machine = named === undefined ? undefined : await findMachine(state, named)
   const found = findBoots(state, machine, flags.number)
-  const { boots, damaged = 0, events } = found
+  const { boots, broken = 0, events } = found
   const [last] = boots
   const lines = boots.map(describeBoot)
   if (lines.length === 0) {
     lines.push(machine === undefined ? 'no boots yet' : `no boots of ${machine} yet`)
   }
-  if (damaged > 0) lines.push(`could not read ${plural(damaged, 'boot')}: left out`)
+  if (broken > 0) lines.push(`could not read ${plural(broken, 'boot')}: left out`)
   if (last && events) {
     lines.push(
       '',

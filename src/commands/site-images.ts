@@ -70,9 +70,9 @@ async function images(named: string | undefined): Promise<Outcome> {
   const { machinesByImage } = await import('../site/images/users.ts')
   const state = stateDirectory(named)
   becomeOwner(state)
-  const damaged: NetimageError[] = []
-  const listed = listSiteImages(state, (error) => damaged.push(error))
-  const machines = machinesByImage(state, (error) => damaged.push(error))
+  const broken: NetimageError[] = []
+  const listed = listSiteImages(state, (error) => broken.push(error))
+  const machines = machinesByImage(state, (error) => broken.push(error))
   const names = await namesIn(state)
   const found = listed.map((image) => ({ ...image, keptBy: machines.get(image.id) ?? [] }))
   const lines = found.map(({ id, name, label, platform, added, narBytes, keptBy }) => {
@@ -80,10 +80,10 @@ async function images(named: string | undefined): Promise<Outcome> {
     const parts = [id.slice(0, shownDigits), name, label, platform, formatBytes(narBytes)]
     return [...parts, `added ${formatTime(added)}`, users].join('  ')
   })
-  lines.push(...damaged.map(({ message }) => message))
+  lines.push(...broken.map(({ message }) => message))
   return {
     text: lines.join('\n') || 'no images yet',
-    json: { images: found, ...(damaged.length > 0 && { damaged: damaged.map(asData) }) },
+    json: { images: found, ...(broken.length > 0 && { broken: broken.map(asData) }) },
   }
 }
 

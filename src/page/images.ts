@@ -8,7 +8,7 @@ export interface ShownImages {
   /** In the order in which they were added. */
   images: readonly ListedImage[]
   /** Images that cannot be read. */
-  damaged: readonly { id: string; code: string; message: string }[]
+  broken: readonly { id: string; code: string; message: string }[]
 }
 
 /** @throws `NetimageError` */
@@ -19,7 +19,7 @@ export function createReadImages(state: string): ReadImages {
 
   return together(async () => {
     const found = new Map<string, ListedImage>()
-    const damaged = []
+    const broken = []
     for (const id of imageIds(state)) {
       const before = known.get(id)
       // A manifest has a line for each store path.
@@ -28,10 +28,10 @@ export function createReadImages(state: string): ReadImages {
         found.set(id, before ?? listedImage(state, id))
       } catch (error) {
         const { code, message } = asNetimageError(error)
-        damaged.push({ id, code, message })
+        broken.push({ id, code, message })
       }
     }
     known = found
-    return { images: [...found.values()].sort((one, other) => one.added - other.added), damaged }
+    return { images: [...found.values()].sort((one, other) => one.added - other.added), broken }
   })
 }

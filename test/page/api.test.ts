@@ -91,7 +91,7 @@ suite('the data of the page', () => {
     assert.deepEqual(await json('/api/groups'), { groups: [], broken: [] })
     assert.deepEqual(await json('/api/log'), { rows: [], last: 0 })
     assert.deepEqual(await json('/api/boots'), { boots: [] })
-    assert.deepEqual(await json('/api/images'), { images: [], damaged: [] })
+    assert.deepEqual(await json('/api/images'), { images: [], broken: [] })
     // The server has only begun to make it.
     mkdirSync(state, { recursive: true })
     writeFileSync(siteFile(state), '')
