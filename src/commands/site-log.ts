@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
 
 import { exitStatus } from '../errors.ts'
-import type { FoundInLog, LogQuery } from '../site/log/rows.ts'
 import { becomeOwner } from './become-owner.ts'
 import { jsonOption, parseCount, stateOption } from './common-options.ts'
 import { logLine } from './log-line.ts'
+import { lookInLog } from './look-in-log.ts'
 import { runCommand } from './run.ts'
 import { findMachine } from './site-machine.ts'
 
@@ -69,23 +69,6 @@ async function show(
       found.rows.map((row) => logLine(row, found.names, json)),
       signal,
     )
-  }
-}
-
-interface Found extends FoundInLog {
-  /** Names by machine. */
-  names: ReadonlyMap<string, string>
-}
-
-/** Opens the site each time, because it may not be there yet, or may be replaced by a copy of it. */
-async function lookInLog(state: string, query: LogQuery): Promise<Found> {
-  const { openSiteToRead } = await import('../site/database.ts')
-  const site = openSiteToRead(state)
-  if (!site) return { rows: [], last: 0, names: new Map() }
-  try {
-    return { ...site.log(query), names: site.names() }
-  } finally {
-    site.close()
   }
 }
 

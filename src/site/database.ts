@@ -27,47 +27,11 @@ import {
 } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { copyToMemory } from './copy-to-memory.ts'
-import { declarationsSchema } from './declarations.ts'
-import { hostKeySchema } from './host-key/rows.ts'
-import { logSchema, readLog, type FoundInLog, type LogQuery } from './log/rows.ts'
-import { rolloutSchema } from './rollout/statements.ts'
+import { readLog, type FoundInLog, type LogQuery } from './log/rows.ts'
+import { addMissingTables, schema } from './schema.ts'
 import { readerOf, writerOf, type SiteReader, type SiteWriter } from './statements.ts'
 
 const format = 1
-const schema = `
-  CREATE TABLE IF NOT EXISTS site (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    uptime INTEGER NOT NULL
-  ) STRICT;
-  INSERT OR IGNORE INTO site VALUES (1, 0);
-  CREATE TABLE IF NOT EXISTS machines (
-    machine TEXT PRIMARY KEY,
-    life TEXT NOT NULL
-  ) STRICT, WITHOUT ROWID;
-  CREATE INDEX IF NOT EXISTS machines_sign ON machines (life ->> 'lastSign');
-  CREATE INDEX IF NOT EXISTS machines_restart
-    ON machines (life ->> '$.restart.uptime', life ->> '$.restart.failed');
-  CREATE TABLE IF NOT EXISTS names (
-    name TEXT PRIMARY KEY,
-    machine TEXT NOT NULL UNIQUE
-  ) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS generations (
-    machine TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    generation TEXT NOT NULL,
-    PRIMARY KEY (machine, number)
-  ) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS attempts (
-    machine TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    attempt TEXT NOT NULL,
-    PRIMARY KEY (machine, number)
-  ) STRICT, WITHOUT ROWID;
-  ${logSchema}
-  ${rolloutSchema}
-  ${hostKeySchema}
-  ${declarationsSchema}
-`
 
 const hint =
   'Put back a copy of the file from a backup. If you move the file away, all machines begin again with the images of the server as their first generation; they keep their files.'
@@ -120,7 +84,11 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
   } catch (error) {
     if (!(error instanceof NetimageError && error.code === 'disk-full')) throw error
     const rows = explain(file, 'read the site', () =>
-      readWithoutRoom(file, (database) => copyToMemory(database, ['log'])),
+      readWithoutRoom(file, (database) => {
+        const found = copyToMemory(database, ['log'])
+        found.exec(schema)
+        return found
+      }),
     )
     copy = rows && readerOf(rows, file)
     if (!copy) {
@@ -206,6 +174,7 @@ export function openSiteToRead(state: string): OpenToRead | undefined {
       database.close()
       return undefined
     }
+    addMissingTables(database)
     const reader = readerOf(database, file)
     return {
       ...explainedReader(file, () => reader),

@@ -2,12 +2,13 @@
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, renameSync } from 'node:fs'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
 import * as v from 'valibot'
+import { lookInLog } from '../../src/commands/look-in-log.ts'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { openSite } from '../../src/site/site.ts'
 import { candidate } from '../site/life/support/simulate.ts'
@@ -185,6 +186,23 @@ suite('netimage site log', () => {
       const { status, stderr } = await waitFor('the end', following.ended)
       assert.deepEqual([status, stderr], [0, ''])
     }
+  })
+
+  test('shows no row again if the site is away for a moment while somebody follows it', async () => {
+    const state = await siteOnTrial()
+    const { rows, last } = await lookInLog(state, {})
+    assert.deepEqual([rows.length, last], [3, 3])
+    const away = freshName()
+    renameSync(state, away)
+    const without = await lookInLog(state, { after: last })
+    assert.deepEqual(without.rows, [])
+    renameSync(away, state)
+    await netimageJson(['site', 'name', mac, 'pi1', '--state', state])
+    const back = await lookInLog(state, { after: without.last })
+    assert.deepEqual(
+      back.rows.map(({ number }) => number),
+      [4],
+    )
   })
 
   test('ends without an error if nobody reads its output any more', async () => {

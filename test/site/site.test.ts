@@ -440,6 +440,30 @@ suite('the database of a site', () => {
     assert.match(readFileSync(siteFile(state), 'utf8'), /^no database/)
   })
 
+  test('of an earlier netimage, which knew fewer tables, can be read and stays as it is', async () => {
+    const state = freshName()
+    const { site } = open(state)
+    await site.beginAttempt(mac, start, { byDefault: candidate('a') })
+    site.close(start)
+    const file = siteFile(state)
+    const earlier = new DatabaseSync(file)
+    for (const table of ['log', 'declarations', 'host_keys', 'restart_requests', 'readiness']) {
+      earlier.exec(`DROP TABLE ${table}`)
+    }
+    earlier.close()
+    const before = readFileSync(file)
+    const reader = openSiteToRead(state) ?? assert.fail()
+    assert.deepEqual(
+      reader.lives(assert.fail).map(({ machine }) => machine),
+      [mac],
+    )
+    assert.deepEqual(reader.log({}), { rows: [], last: 0 })
+    assert.deepEqual([reader.declarations(assert.fail).size, reader.hostKeyOf(mac)], [0, undefined])
+    assert.deepEqual(reader.rollouts().requests, new Map())
+    reader.close()
+    assert.deepEqual(readFileSync(file), before)
+  })
+
   test('that is not there yet is no error for those who read', () => {
     assert.equal(openSiteToRead(freshName()), undefined)
   })
