@@ -55,6 +55,7 @@ async function status(machine: string | undefined, named: string | undefined): P
     if (machine === undefined) {
       const all = (site?.lives((error) => broken.push(error)) ?? []).map(describe)
       const rollouts = site?.rollouts() ?? noRollouts
+      broken.push(...rollouts.brokenRequests)
       const found = site ? groupStatuses(site.lifeOf, rollouts, site.uptime(), names) : []
       return withGroups(found, rollouts.broken, withBroken(all, broken), names)
     }

@@ -90,7 +90,7 @@ export function createView({
     const boots = new Map(settings.boots().map((boot) => [boot.machine, boot]))
     const at = now()
     const machines = new Map<string, Shown<ShownMachine>>()
-    const broken = [...site.broken]
+    const broken = [...site.broken, ...site.rollouts.brokenRequests]
     let count = 0
     for (const [machine, life] of site.machines) {
       if (count++ % inOneTurn === 0) await nextPiece()

@@ -11,6 +11,7 @@ import { pause } from '../../src/site/rollout/pause-resume.ts'
 import { abortRollout, beginRollout, stepRollouts } from '../../src/site/rollout/rollouts.ts'
 import { openSite } from '../../src/site/site.ts'
 import type { SiteWriter } from '../../src/site/statements.ts'
+import { netimage } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { candidate } from '../site/life/support/simulate.ts'
@@ -238,6 +239,53 @@ suite('the roll-outs of a server', () => {
     database.close()
     const second = await start(context, state)
     assert.match(second.errors[0] ?? '', /a row of roll-out 1 of lab in .* is broken/)
-    assert.match(second.errors[1] ?? '', /the row of when pi2 was asked .* is broken/)
+    assert.match(second.errors[1] ?? '', /a row of pi2 in .* is broken/)
+  })
+
+  test('asks no machine again if it cannot be read whether it was asked', async (context) => {
+    const reboot = ['sh', '-c', ':']
+    const restart = new Map(['pi1', 'pi2'].map((name) => [name, { reboot }]))
+    const state = await begunRollout(freshName(), ['pi1', 'pi2'], restart)
+    const first = await start(context, state)
+    await waitUntil('the command has ended', () => first.told.length === 2)
+    assert.equal(first.told[0], 'pi1: asks it to restart')
+    await first.close()
+    const database = new DatabaseSync(siteFile(state))
+    database.exec("UPDATE restart_requests SET request = '{' WHERE machine = 'pi1'")
+    const second = await start(context, state)
+    await waitUntil('the command has ended', () => second.told.length === 2)
+    assert.equal(second.told[0], 'pi2: asks it to restart')
+    await second.close()
+    const status = await netimage(['site', 'status', '--state', state])
+    assert.equal(status.status, 4)
+    assert.match(status.stdout, /^.*1 asked, 1 broken/m)
+    assert.match(status.stdout, /^a row of pi1 in .*\[bad-state\]\n {2}The row says when/m)
+    const [, sql = ''] = /sqlite3 \S+ "(.*?)"/.exec(status.stdout) ?? []
+    database.exec(`${sql} DELETE FROM restart_requests WHERE machine = 'pi2'`)
+    database.close()
+    const third = await start(context, state)
+    assert.equal(third.told[0], 'pi1: asks it to restart')
+  })
+
+  test('that are broken leave no machine an image that it has not tried', async () => {
+    const state = await begunRollout(freshName(), ['pi1', 'pi2'])
+    const database = openSiteDatabase(state)
+    const now = { at: 0, uptime: database.read.uptime() }
+    database.change((writer) => stepRollouts(writer, now, assert.ifError))
+    assert.deepEqual(nextImages(state, ['pi1', 'pi2']), ['new', 'new'])
+    const other = new DatabaseSync(siteFile(state))
+    other.exec("UPDATE rollouts SET rollout = '{'")
+    other.close()
+    database.change((writer) => {
+      const newer = settings([['pi1'], ['pi2']], { candidate: candidate('newer') })
+      beginRollout(writer, newer, new Map(), now)
+      stepRollouts(writer, now, assert.ifError)
+    })
+    assert.deepEqual(nextImages(state, ['pi1', 'pi2']), ['newer', 'old'])
+    database.change((writer) => {
+      abortRollout(writer, writer.rollouts.read().newest[0] ?? assert.fail(), 'a person', now)
+    })
+    database.close()
+    assert.deepEqual(nextImages(state, ['pi1', 'pi2']), ['old', 'old'])
   })
 })

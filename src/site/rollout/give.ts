@@ -22,11 +22,16 @@ export function takeBackAll(draft: Draft): void {
 export function takeBackOne(draft: Draft, machine: string): boolean {
   const { member, life } = seen(draft, machine)
   const { given, ...rest } = member
-  if (!given || !isUntried(life, given)) return false
+  const back = given && withoutUntried(life, given)
+  if (!back) return false
   draft.members.set(machine, rest)
-  const back = takeBack(life, given.generation, given.before)
   if (back !== life) draft.lives.set(machine, back)
   return true
+}
+
+/** The life of a machine from which the image is taken back. Undefined: it has tried the image. */
+export function withoutUntried(life: Life, given: Given): Life | undefined {
+  return isUntried(life, given) ? takeBack(life, given.generation, given.before) : undefined
 }
 
 function isUntried(life: Life, { generation: number, after, before }: Given): boolean {

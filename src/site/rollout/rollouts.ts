@@ -4,7 +4,7 @@ import { newLife, type Life, type Now } from '../life/life.ts'
 import { BrokenRow } from '../rows.ts'
 import type { SiteWriter } from '../statements.ts'
 import { draftOf, seen, type Machines } from './draft.ts'
-import { noted } from './give.ts'
+import { noted, withoutUntried } from './give.ts'
 import { restartNow } from './request-restarts.ts'
 import {
   newRollout,
@@ -17,7 +17,7 @@ import {
 import { isNot, type NotNow } from './pause-resume.ts'
 import { mayRestartItself, standOf, type Seen } from './stand.ts'
 import type { Stand } from './stands.ts'
-import type { RolloutWriter, SiteRollouts } from './statements.ts'
+import type { BrokenRollout, RolloutWriter, SiteRollouts } from './statements.ts'
 import { step, takenBack } from './step.ts'
 
 /** A restart that is to be done now. */
@@ -56,6 +56,8 @@ export function beginRollout(
 ): Rollout {
   const read = writer.rollouts.read()
   const old = read.newest.find(({ group }) => group === settings.group)
+  const broken = read.broken.find(({ group }) => group === settings.group)
+  if (broken) takeBrokenBack(writer, broken)
   if (old) {
     const rollout = old.state === 'done' ? old : takeAllBack(writer, read, old, now)
     writer.rollouts.keep({ ...rollout, state: 'replaced' })
@@ -88,6 +90,21 @@ function takeAllBack(
   const { rollout, lives } = takenBack(old, machinesOf(writer, read, old), now)
   for (const life of lives) writer.keep(life)
   return rollout
+}
+
+/** Otherwise machines would go back to an image that they have never tried, if the new roll-out halts. */
+function takeBrokenBack(
+  { of, keep }: Pick<SiteWriter, 'of' | 'keep'>,
+  { machines }: BrokenRollout,
+): void {
+  for (const [machine, { given }] of machines) {
+    const life = ifWhole(
+      () => of(machine),
+      () => {},
+    )
+    const back = life && given && withoutUntried(life, given)
+    if (back && back !== life) keep(back)
+  }
 }
 
 /** @param onBroken is told about rows that are broken; all others go on */
@@ -190,11 +207,12 @@ export function mayRestart(
 /** Each life is read once. */
 function machinesOf(
   { of }: Pick<SiteWriter, 'of'>,
-  { holds, groups, requests, readiness }: SiteRollouts,
+  { holds, groups, requests, brokenRequests, readiness }: SiteRollouts,
   { group }: Rollout,
   onBroken: (error: BrokenRow) => void = () => {},
 ): Machines {
   const lives = new Map<string, Life | undefined>()
+  const unclear = new Set(brokenRequests.map(({ machine }) => machine))
   function read(machine: string): Life | undefined {
     if (!lives.has(machine))
       lives.set(
@@ -208,7 +226,7 @@ function machinesOf(
     leftOut(machine) {
       if (holds.has(machine)) return 'held'
       if (groups.get(machine) !== group) return 'moved'
-      return read(machine) ? undefined : 'broken'
+      return read(machine) && !unclear.has(machine) ? undefined : 'broken'
     },
     requestOf: (machine) => requests.get(machine),
     readinessOf: (machine) => readiness.get(machine),

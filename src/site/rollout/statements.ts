@@ -3,6 +3,7 @@ import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 
 import { isDatabaseError } from '../../database-error.ts'
 import { messageOf, NetimageError } from '../../errors.ts'
+import { BrokenRow } from '../rows.ts'
 import {
   readReadiness,
   readRequest,
@@ -10,7 +11,7 @@ import {
   readRolloutMachine,
   type RolloutRow,
 } from './rows.ts'
-import type { Readiness, RestartRequest, Rollout } from './rollout.ts'
+import type { Readiness, RestartRequest, Rollout, RolloutMachine } from './rollout.ts'
 
 export const rolloutSchema = `
   CREATE TABLE IF NOT EXISTS rollouts (
@@ -55,15 +56,22 @@ export interface Hold {
 /** The newest roll-out of a group has rows that are not what netimage writes. All others go on. */
 export class BrokenRollout extends NetimageError {
   readonly group: string
+  /** Those of its machines whose rows are whole. */
+  readonly machines: ReadonlyMap<string, RolloutMachine>
 
   /** @param file the database */
-  constructor(file: string, number: number, group: string, cause: unknown) {
+  constructor(
+    file: string,
+    { number, group, machines }: Pick<BrokenRollout, 'group' | 'machines'> & { number: number },
+    cause: unknown,
+  ) {
     const problem = `a row of roll-out ${number} of ${group} in ${file} is broken: ${messageOf(cause)}`
     super('bad-state', problem, {
       ...{ cause, details: { file } },
       hint: 'Put back a copy of the file from a backup. Or begin another roll-out of the group: netimage site apply. Until then, its machines keep what they were given, and may not publish systems.',
     })
     this.group = group
+    this.machines = machines
   }
 }
 
@@ -79,8 +87,8 @@ export interface SiteRollouts {
   broken: readonly BrokenRollout[]
   /** When each machine was last asked to restart. */
   requests: ReadonlyMap<string, RestartRequest>
-  /** Broken rows of this. It is then as if nobody had asked the machine. */
-  brokenRequests: readonly NetimageError[]
+  /** Broken rows of this. Nobody knows whether the machine is going down, so roll-outs leave it out. */
+  brokenRequests: readonly BrokenRow[]
   /** What machines that restart themselves last said. */
   readiness: ReadonlyMap<string, Readiness>
 }
@@ -157,11 +165,24 @@ export function rolloutReader(
     return { ...readRollout(text), machines: Object.fromEntries(members) }
   }
 
+  function wholeMachines(number: number): Map<string, RolloutMachine> {
+    const [whole] = wholeOf(
+      machines.all(number),
+      ({ machine, member }) => [String(machine), readRolloutMachine(member)] as const,
+      () => undefined,
+    )
+    return new Map(whole)
+  }
+
   function newest(): Pick<SiteRollouts, 'newest' | 'broken'> {
     const [newest, broken] = wholeOf(
       rollouts.all(),
       ({ number, rollout }) => readOne(Number(number), rollout),
-      ({ number, name }, error) => new BrokenRollout(file, Number(number), String(name), error),
+      (row, error) => {
+        const number = Number(row['number'])
+        const group = String(row['name'])
+        return new BrokenRollout(file, { number, group, machines: wholeMachines(number) }, error)
+      },
     )
     return { newest, broken }
   }
@@ -201,7 +222,7 @@ function readAllRequests(
 }
 
 /** What can be read of the rows, and what is wrong with the others. */
-function wholeOf<Row, T, Broken extends NetimageError>(
+function wholeOf<Row, T, Broken>(
   rows: readonly Row[],
   read: (row: Row) => T,
   explain: (row: Row, error: unknown) => Broken,
@@ -219,17 +240,10 @@ function wholeOf<Row, T, Broken extends NetimageError>(
   return [whole, broken]
 }
 
-function brokenRequest(file: string, machine: string, cause: unknown): NetimageError {
+function brokenRequest(file: string, machine: string, cause: unknown): BrokenRow {
   const quoted = `'${machine.replaceAll("'", "''")}'`
-  const reason = messageOf(cause)
-  return new NetimageError(
-    'bad-state',
-    `the row of when ${machine} was asked to restart in ${file} is broken: ${reason}`,
-    {
-      ...{ cause, details: { file } },
-      hint: `Put back a copy of the file from a backup. Or let the site forget that it asked: sqlite3 ${file} "DELETE FROM restart_requests WHERE machine = ${quoted};". Roll-outs may then ask it once more.`,
-    },
-  )
+  const hint = `The row says when the machine was asked to restart. Put back a copy of the file from a backup. Or, once the machine is up, let the site forget that it asked: sqlite3 ${file} "DELETE FROM restart_requests WHERE machine = ${quoted};". Until then, roll-outs leave the machine out. After that, they may ask it once more.`
+  return new BrokenRow(file, machine, cause, hint)
 }
 
 /** @param file the name of the database, for errors */
