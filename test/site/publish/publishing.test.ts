@@ -13,6 +13,7 @@ import { createPublishing, type PublishingSettings } from '../../../src/site/pub
 import { answerBytes, formatAnswer, parseRequest } from '../../../src/site/publish/request.ts'
 import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
 import { waitUntil } from '../../support/waiting.ts'
+import { openBelow } from '../../roots/support/open-below.ts'
 import { imageIn } from './support/images.ts'
 import { kernelPath, makeRoot, plant, plantAll, systemOf, type Made } from './support/roots.ts'
 
@@ -408,6 +409,37 @@ suite('a request to publish', () => {
       await world.close()
     }
   })
+})
+
+test('systems that a machine publishes one after the other leave no more files, and none open', async () => {
+  const here = freshName()
+  let time = 0
+  const world: World = makeWorld({
+    directoryOf: () => join(here, 'published'),
+    // Only the newest.
+    needed: () => new Set(world.ids.slice(-1)),
+    now: () => time,
+  })
+  async function publish(count: number) {
+    for (let made = 0; made < count; made++) {
+      const id = `system-${world.ids.length}`
+      plant(world.fileSystem, `${kernelPath}/bzImage`, { file: `kernel of ${id}` })
+      // So that it need not wait for its turn.
+      time += 60_000
+      world.request(requestFor(toplevel, id))
+      await world.answerTo(id)
+    }
+    const names = readdirSync(here, { recursive: true })
+    return { files: names.length, bytes: world.bytes(), open: openBelow(here) }
+  }
+  try {
+    const few = await publish(10)
+    assert.deepEqual(few.open, [])
+    assert.deepEqual(await publish(40), few)
+    assert.equal(world.ids.length, 50)
+  } finally {
+    await world.close()
+  }
 })
 
 suite('the room that published systems take', () => {
