@@ -161,6 +161,36 @@ suite('roll-outs to machines that boot from the network', { concurrency: 1 }, ()
     assert.equal(identities.size, 2 * names.length)
   })
 
+  test('machines read the same bytes of their stores while the images that nobody needs are removed', async () => {
+    const sums = '/run/sums'
+    // Each time from the server.
+    const reads = [
+      'echo 3 > /proc/sys/vm/drop_caches',
+      `find /nix/store -type f -exec md5sum {} + 2>&1 | sort | md5sum >> ${sums}`,
+    ]
+    const shells = names.map((name) => member(name).shell)
+    const haveRead = (times: number) =>
+      waitUntil(`each machine has read all files ${times} times`, async () => {
+        const counts = await Promise.all(shells.map((shell) => shell.run(`wc -l < ${sums}`)))
+        return counts.every(([count = '']) => Number(count) >= times)
+      })
+    for (const shell of shells) {
+      const [count] = await shell.run('find /nix/store -type f | wc -l')
+      assert.ok(Number(count) > image('second').manifest.closure.length)
+      await shell.run(`: > ${sums}`)
+      await shell.run(`{ until [ -e /run/ended ]; do ${reads.join('; ')}; done; } &`)
+    }
+    await haveRead(1)
+    const collected = await server.site('gc')
+    await haveRead(3)
+    for (const shell of shells) {
+      await shell.run('touch /run/ended')
+      assert.equal((await shell.run(`sort -u ${sums}`)).length, 1)
+    }
+    const { id } = Object(await server.site('add', image('failing').image))
+    assert.partialDeepStrictEqual(collected, { removedImages: [id], inUse: [] })
+  })
+
   test('one halts because of a unit that fails, and the machine is restarted if it can be', async () => {
     const boots = (await server.boots(macOf('pi3'))).length
     const applied = applyGroup(network, server, {
