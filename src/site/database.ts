@@ -30,6 +30,7 @@ import { copyToMemory } from './copy-to-memory.ts'
 import { readLog, type FoundInLog, type LogQuery } from './log/rows.ts'
 import { addMissingTables, schema } from './schema.ts'
 import { readerOf, writerOf, type SiteReader, type SiteWriter } from './statements.ts'
+import { inTransaction, tryWhileBusy } from './write-in-turn.ts'
 
 const format = 1
 
@@ -187,56 +188,6 @@ export function openSiteToRead(state: string): OpenToRead | undefined {
 function hasMachines(database: DatabaseSync): boolean {
   const table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'machines'"
   return database.prepare(table).get() !== undefined
-}
-
-/** How often it is tried again to write while another process writes. Milliseconds. */
-const againMs = 1
-const never = new Int32Array(new SharedArrayBuffer(4))
-
-interface Waits {
-  /** How long all other statements wait. */
-  timeout: number
-  waitMs: number
-}
-
-/**
- * Many processes may want to write at the same time, each only for a moment. SQLite itself would look
- * less and less often whether it may write, so a process that has waited long would wait for ever longer.
- */
-function beginToWrite(database: DatabaseSync, { timeout, waitMs }: Waits): void {
-  database.exec('PRAGMA busy_timeout = 0')
-  try {
-    tryWhileBusy(waitMs, () => database.exec('BEGIN IMMEDIATE'))
-  } finally {
-    database.exec(`PRAGMA busy_timeout = ${timeout}`)
-  }
-}
-
-/** Tries it again and again while another process uses the database. @throws after this time */
-function tryWhileBusy(waitMs: number, action: () => void): void {
-  const end = performance.now() + waitMs
-  for (;;) {
-    const isLast = performance.now() >= end
-    try {
-      action()
-      return
-    } catch (error) {
-      if (isLast || !isDatabaseBusy(error)) throw error
-    }
-    Atomics.wait(never, 0, 0, againMs)
-  }
-}
-
-function inTransaction<T>(database: DatabaseSync, waits: Waits, action: () => T): T {
-  beginToWrite(database, waits)
-  try {
-    const result = action()
-    database.exec('COMMIT')
-    return result
-  } catch (error) {
-    if (database.isTransaction) database.exec('ROLLBACK')
-    throw error
-  }
 }
 
 /** @param now gives what is to be read from at the time of a call */

@@ -2,7 +2,8 @@
  * What a person wants of a site, as `site.toml` says it: groups of machines with one image each, in the
  * order of the file.
  */
-import { defaultKeep, defaultPolicy } from '../life/life.ts'
+import { defaultKeep } from '../life/kept.ts'
+import { defaultPolicy } from '../life/life.ts'
 import type { GroupSettings } from '../rollout/rollout.ts'
 
 export interface Desired {

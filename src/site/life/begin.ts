@@ -2,10 +2,10 @@
 import { alarm, countWait, isLate, tick } from './attempts.ts'
 import { offer } from './choose.ts'
 import { leaveGone } from './gone.ts'
+import { keptImagesOf, withGeneration } from './kept.ts'
 import {
   generationOf,
   hasBooted,
-  keptImagesOf,
   lastAttempt,
   nextAttempt,
   policyOf,
@@ -13,7 +13,6 @@ import {
   signNow,
   unchanged,
   withAttempt,
-  withGeneration,
   type Attempt,
   type Candidate,
   type Changed,

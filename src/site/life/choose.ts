@@ -1,4 +1,5 @@
 /** What people, the machine itself and the site's default choose for a machine to boot. */
+import { withGeneration } from './kept.ts'
 import {
   generationOf,
   isAlike,
@@ -6,7 +7,6 @@ import {
   nextGeneration,
   unchanged,
   wantedOf,
-  withGeneration,
   type Candidate,
   type Changed,
   type Generation,

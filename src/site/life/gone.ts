@@ -4,10 +4,10 @@
  * the kernel would start, and would not find its init.
  */
 import { assign } from './choose.ts'
+import { withGeneration } from './kept.ts'
 import {
   generationOf,
   unchanged,
-  withGeneration,
   type Candidate,
   type Changed,
   type Generation,

@@ -9,11 +9,11 @@
  * Machines that crash on the same new image also start again together. So a power cut excuses each
  * trial only once.
  */
+import { withGeneration } from './kept.ts'
 import {
   generationOf,
   unchanged,
   withAttempt,
-  withGeneration,
   type Changed,
   type Generation,
   type Life,

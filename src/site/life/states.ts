@@ -2,10 +2,10 @@
  * The state of a machine is all that it wrote. Before the first attempt of a trial, the server takes a
  * snapshot of the state, so that the machine can go back to a generation with the state from then.
  */
+import { keptOf } from './kept.ts'
 import {
   generationOf,
   hasBooted,
-  keptOf,
   lastAttempt,
   type Changed,
   type Generation,

@@ -1,13 +1,7 @@
 /** What a machine was given is taken back before it has tried it. */
 import { leaveTrial } from './choose.ts'
-import {
-  generationOf,
-  hasBooted,
-  withGeneration,
-  type Attempt,
-  type Generation,
-  type Life,
-} from './life.ts'
+import { withGeneration } from './kept.ts'
+import { generationOf, hasBooted, type Attempt, type Generation, type Life } from './life.ts'
 import { leaveBad } from './verdicts.ts'
 
 /** What decided what a machine boots, before it was given something else. */

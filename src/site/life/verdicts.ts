@@ -1,7 +1,7 @@
 /** The verdicts of generations, and what the machine boots next because of them. */
+import { withGeneration } from './kept.ts'
 import {
   generationOf,
-  withGeneration,
   type Cause,
   type Changed,
   type Generation,

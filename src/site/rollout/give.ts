@@ -1,7 +1,8 @@
 /** Gives the image of a roll-out to machines, and takes it back from those that have not tried it. */
 import { plural } from '../../progress.ts'
 import { assign } from '../life/choose.ts'
-import { generationOf, withGeneration, type Generation, type Life } from '../life/life.ts'
+import { withGeneration } from '../life/kept.ts'
+import { generationOf, type Generation, type Life } from '../life/life.ts'
 import { beforeOf, hasTried, takeBack } from '../life/take-back.ts'
 import { isFull, say, seen, type Draft } from './draft.ts'
 import type { Given, Health, RolloutMachine } from './rollout.ts'

@@ -4,13 +4,8 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { portsToTryIn } from '../../../src/site/life/attempts.ts'
 import { assign, decide, offer, rollback, type Chooser } from '../../../src/site/life/choose.ts'
-import {
-  defaultPolicy,
-  keptOf,
-  lastAttempt,
-  neededImages,
-  type Candidate,
-} from '../../../src/site/life/life.ts'
+import { keptOf, neededImages } from '../../../src/site/life/kept.ts'
+import { defaultPolicy, lastAttempt, type Candidate } from '../../../src/site/life/life.ts'
 import { assignAllowed, candidate, minutes, simulate } from './support/simulate.ts'
 
 /** Lets a machine boot an image until the image is good. */
