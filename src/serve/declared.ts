@@ -3,6 +3,7 @@
  * one machine. It is read again every two seconds, so that no call of a machine waits for the database.
  */
 import type { NetimageError } from '../errors.ts'
+import { isSameSerial } from '../serial-number.ts'
 import type { Declarations } from '../site/declarations.ts'
 import type { BrokenRow } from '../site/rows.ts'
 
@@ -11,6 +12,8 @@ export interface Declared {
   machineOf: (mac: string) => string
   /** All hardware addresses of the machine. */
   cardsOf: (machine: string) => readonly string[]
+  /** @returns the name of the machine with the serial number */
+  ownerOf: (serial: string) => string | undefined
   /** @param machine its name */
   hostNameOf: (machine: string) => string | undefined
   /** IPv4 addresses by hardware address. The same map until it changes. */
@@ -74,6 +77,10 @@ export function watchDeclarations(
   return {
     machineOf: (mac) => machines.get(mac) ?? mac,
     cardsOf: (machine) => [...new Set([machine, ...(declarations.get(machine)?.macs ?? [])])],
+    ownerOf(serial) {
+      const isIts = (one: string) => isSameSerial(one, serial)
+      return [...declarations].find(([, { serials }]) => serials.some(isIts))?.[0]
+    },
     hostNameOf: (machine) => declarations.get(machine)?.hostName,
     addresses: () => addresses,
   }

@@ -52,6 +52,8 @@ export interface MachinesSettings {
    * when the machine need not wait any more.
    */
   onWait: (name: string, kind: 'waits' | 'waited') => void
+  /** The machine that has the serial number, as the file of the site says. */
+  ownerOf?: (serial: string) => string | undefined
   /** Called when a Raspberry Pi tells its serial number by the name of a file. */
   onSerial?: (mac: string, serial: string) => void
   onError: (error: NetimageError) => void
@@ -115,7 +117,7 @@ const retryMs = 1000
 export function createMachines(settings: MachinesSettings): Machines {
   const { gate, state, identities, ephemeral, layerSize, onOpen, onError } = settings
   const { isAllowed } = identities
-  const { maxOpen = defaultMaxOpen, takenElsewhere = () => 0, onSerial } = settings
+  const { maxOpen = defaultMaxOpen, takenElsewhere = () => 0, ownerOf, onSerial } = settings
   const open = new Map<string, Machine>()
   const work = createLayerWork(settings.onWait)
   /** The open indexes, and the system of each. */
@@ -332,9 +334,10 @@ export function createMachines(settings: MachinesSettings): Machines {
         onSerial?.(asking, serial)
       }
       const named = mac === undefined ? undefined : identities.machineOf(mac)
-      const name = named ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
+      const owner = serial === undefined ? undefined : ownerOf?.(serial)
+      const name = named ?? owner ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
       const own = join(state, 'boot', folderOf(serial ?? name))
-      // Behind a router, only the request tells the hardware address.
+      // Behind a router, only the request tells which machine it is.
       const isOfAnother = name !== asking && (ip !== undefined || asking.includes(':'))
       const event = { kind: protocol, step: 'begin', file, bytes: 0, address } as const
       const booted = await gate.enter(asking, { ...event, ...macOf(asking) })

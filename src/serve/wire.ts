@@ -123,6 +123,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
     layerSize: request.layerSize,
     mayHaveLayer: createStrangerLayers({ state, isKnown, onError }),
     takenElsewhere: (machine) => publishing.bytesOf(machine),
+    ownerOf: declared.ownerOf,
     onSerial: (mac, serial) => learnt.facts.keep('serial', mac, serial),
     prepareLayer: createPreparing({
       ...{ state, site, onError },

@@ -15,6 +15,7 @@ import { isInUse, withLayer } from '../../src/roots/store.ts'
 import { listLayers } from '../../src/roots/stored-layer.ts'
 import { verifyStoredLayer } from '../../src/roots/verify.ts'
 import { readGoodNote } from '../../src/serve/boot-notes.ts'
+import { watchDeclarations } from '../../src/serve/declared.ts'
 import { machinesByImage } from '../../src/site/images/users.ts'
 import { candidateOf } from '../../src/site/candidate.ts'
 import { addImage } from '../../src/site/images/add-image.ts'
@@ -150,6 +151,32 @@ suite('the machines of a server', () => {
     assert.equal(await ask('10.0.0.3'), 'missing')
     // Behind a router, machines have no other hardware address than the one that they name.
     assert.equal(await ask('10.0.9.2'), 'file')
+  })
+
+  test('get no boot file of another one whose serial number they name, if the file of the site has it', async () => {
+    const [pi, other] = ['dc:a6:32:00:00:02', 'dc:a6:32:00:00:03'] as const
+    const state = workspace.path('serial')
+    await using unfinished = new AsyncDisposableStack()
+    const declared = new Map([[pi, { macs: [pi], serials: ['10000000aabbccdd'] }]])
+    const { ownerOf } = watchDeclarations(() => declared, assert.ifError, unfinished)
+    const identities = identitiesOf({ '10.0.0.2': pi, '10.0.0.3': other })
+    await using created = await openMachines(state, [image], identities, { ownerOf })
+    for (const serial of ['aabbccdd', 'aabbccee']) {
+      mkdirSync(join(state, 'boot', serial), { recursive: true })
+      writeFileSync(join(state, 'boot', serial, 'config.txt'), 'own')
+    }
+    const ask = async (address: string, serial: string) => {
+      const door = { address, protocol: 'tftp' } as const
+      const found = await openBootFile(created.machines.treesOf, door, `${serial}/config.txt`)
+      if (found.kind === 'file') found.close()
+      return found.kind
+    }
+    assert.equal(await ask('10.0.0.2', 'aabbccdd'), 'file')
+    assert.equal(await ask('10.0.0.3', 'aabbccdd'), 'missing')
+    // Nobody has said whose serial number this is.
+    assert.equal(await ask('10.0.0.3', 'aabbccee'), 'file')
+    // Behind a router, a machine has no hardware address that the server could compare.
+    assert.equal(await ask('10.0.9.2', 'aabbccdd'), 'file')
   })
 
   test('wait for their roots while the server prepares them, and this is told once', async () => {

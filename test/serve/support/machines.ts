@@ -8,7 +8,11 @@ import type { Gate } from '../../../src/serve/gate.ts'
 import { createOpenSystems, type OpenSystems } from '../../../src/serve/open-systems.ts'
 import type { Identities } from '../../../src/serve/identity.ts'
 import { addDefaults } from '../../../src/serve/images.ts'
-import { createMachines, type Machines } from '../../../src/serve/machines.ts'
+import {
+  createMachines,
+  type Machines,
+  type MachinesSettings,
+} from '../../../src/serve/machines.ts'
 import { createPreparing } from '../../../src/serve/prepare-layer.ts'
 import { createSiteFiles } from '../../../src/serve/site-files.ts'
 import { createStrangerLayers } from '../../../src/serve/stranger-layers.ts'
@@ -41,7 +45,7 @@ export async function openMachines(
   state: string,
   images: readonly string[],
   identities: Identities,
-  limits: { maxOpen?: number; most?: number } = {},
+  limits: { maxOpen?: number; most?: number } & Pick<MachinesSettings, 'ownerOf'> = {},
   ephemeral = false,
   prepare = createPreparing,
 ): Promise<OpenMachines> {
