@@ -96,7 +96,7 @@ export interface LayerDatabase {
   reusableBytes(): number
   /**
    * From now on, commits do not empty the log. So they do not wait for the disk. The log grows until
-   * `emptyLog` is called.
+   * `emptyLog` is called, which also cuts off a log that is much longer than others.
    */
   keepLog(): void
   /**
@@ -148,6 +148,8 @@ export interface LayerDatabase {
 const fdatasyncAsync = promisify(fdatasync)
 /** Pages. SQLite moves so many in some milliseconds. */
 const longLog = 4096
+/** Bytes. A log that was longer is cut off when it begins anew. It is more than most logs have when they are emptied. */
+const keptLog = 2 * longLog * 1024
 
 const selectEntries = 'SELECT directory, name, node, cookie FROM entries'
 export function databaseFile(directory: string): string {
@@ -363,7 +365,8 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     syncNow: () => fdatasyncSync(log),
     sync: () => synced(fdatasyncAsync(log)),
     reusableBytes: () => Number(statements.reusable.get()?.['bytes']),
-    keepLog: () => database.exec('PRAGMA wal_autocheckpoint = 0'),
+    keepLog: () =>
+      database.exec(`PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = ${keptLog}`),
     leaveUnsynced: () => database.exec('PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 1'),
     isLogLong: () => hasFrame(log, longLog),
     async emptyLog() {

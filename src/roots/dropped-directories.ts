@@ -32,7 +32,7 @@ export function readDropped(database: Pick<LayerDatabase, 'readMeta'>): NodeId[]
 
 export function createDroppedDirectories(
   database: LayerDatabase,
-  transactions: Pick<Transactions, 'run'>,
+  transactions: Pick<Transactions, 'run' | 'whenLogIsShort'>,
 ): DroppedDirectories {
   let mayBeLeft = true
   let isStopped = false
@@ -61,6 +61,8 @@ export function createDroppedDirectories(
   }
 
   async function deletePieceSoon(): Promise<boolean> {
+    // While the disk is slow, the log would grow by all of the entries.
+    await transactions.whenLogIsShort()
     try {
       return transactions.run(deletePiece)
     } catch (error) {

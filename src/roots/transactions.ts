@@ -31,6 +31,8 @@ export interface Transactions {
   stable(): Promise<void>
   /** Empties the log soon, although it is short. */
   emptyLog(): void
+  /** Resolves when the log is not too long. Changes that can wait should wait for it. */
+  whenLogIsShort(): Promise<void>
   /**
    * The disk failed to write something: no more changes are taken. The kernel may forget data that
    * it could not write, so a second sync could succeed although the data is lost.
@@ -72,7 +74,8 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
   let isSyncing = false
   let waiting: PromiseWithResolvers<void>[] = []
   let broken = hooks.failed
-  let commitsLeft = commitsToLook
+  // The opening of a large layer may have made the log long.
+  let commitsLeft = 1
   /** Resolved when the log, which is too long, has been emptied. */
   let emptying: PromiseWithResolvers<void> | undefined
   let isEmptying = false
@@ -213,6 +216,7 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
     together,
     stable,
     emptyLog,
+    whenLogIsShort: async () => emptying?.promise,
     fail,
     givesRoom: () => void (isGivingRoom = true),
     run: (action) =>

@@ -3,10 +3,18 @@
 import assert from 'node:assert/strict'
 import { execFile, spawnSync } from 'node:child_process'
 import { hash } from 'node:crypto'
-import fs, { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import fs, {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { mock, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { FileSystemError } from '../../src/protocols/nfs/file-system.ts'
 import { connectNfs, wide } from '../protocols/support/nfs-client.ts'
@@ -22,6 +30,7 @@ syncBuiltinESMExports()
 const { holdWork } = await import('../../src/protocols/turns.ts')
 const { startNfsServer } = await import('../../src/protocols/nfs/server.ts')
 const { openLayerDatabase } = await import('../../src/roots/database.ts')
+const { createDroppedDirectories } = await import('../../src/roots/dropped-directories.ts')
 const { createTransactions } = await import('../../src/roots/transactions.ts')
 const { createIndex } = await import('./support/tree-index.ts')
 const { openLayer } = await import('./support/open-layer.ts')
@@ -31,6 +40,15 @@ const freshName = freshNames(temporaryDirectory())
 const [tree] = [freshName()]
 mkdirSync(tree)
 const index = createIndex('tree', tree)
+
+/** Bytes of a log that has to be emptied. */
+const longLog = 4096 * (1024 + 24)
+/** Bytes. */
+const mostLog = 1.5 * longLog
+
+function logOf(directory: string): number {
+  return statSync(join(directory, 'layer.sqlite-wal')).size
+}
 
 interface Files {
   database: Buffer
@@ -139,11 +157,15 @@ test('a machine cannot change its layer while the log is emptied, and waits with
   const directory = freshName()
   mkdirSync(directory)
   const [machine, port] = ['127.0.0.1', 0]
+  const logs: number[] = []
   let emptied = 0
   const layer = openLayer(directory, index, {
     hold(until) {
       holdWork(machine, until)
-      void until.then(() => emptied++)
+      void until.then(() => {
+        emptied++
+        logs.push(logOf(directory))
+      })
     },
   })
   const { fileSystem } = layer
@@ -185,9 +207,81 @@ test('a machine cannot change its layer while the log is emptied, and waits with
   beforeSync = () => {}
   assert.equal(tried, 2)
   assert.ok(answer instanceof FileSystemError && answer.until)
+  for (const bytes of logs) assert.ok(bytes > longLog && bytes < mostLog, String(bytes))
   assert.equal(fileSystem.attributes(file).size, bytes.length)
   put(fileSystem, 'other', '')
   assert.deepEqual(errors, [])
+})
+
+test('a log that the opening made very long is emptied after the first change, and takes no more room then', async () => {
+  const directory = freshName()
+  mkdirSync(directory)
+  const database = openLayerDatabase(directory)
+  database.keepLog()
+  database.begin()
+  database.writeMeta('large', 'x'.repeat(4 * longLog))
+  database.commit()
+  const transactions = createTransactions({
+    ...{ database, failed: undefined },
+    ...{ beforeCommit() {}, afterCommit() {}, undone() {}, giveUpReserve: () => false },
+    beforeSync: async () => async () => {},
+    hold() {},
+    onFailure: assert.fail,
+  })
+  assert.ok(logOf(directory) > 4 * longLog)
+  transactions.run(() => database.writeMeta('small', 1))
+  await transactions.stable()
+  assert.ok(logOf(directory) <= 2 * longLog, String(logOf(directory)))
+  assert.equal(String(database.readMeta('large')).length, 4 * longLog)
+  assert.equal(database.readMeta('small'), 1)
+  database.close()
+})
+
+test('the names of a removed directory are not deleted while a long log waits for the disk', async () => {
+  const directory = freshName()
+  mkdirSync(directory)
+  const database = openLayerDatabase(directory)
+  database.keepLog()
+  const removed = 7
+  const names = 10_000
+  database.begin()
+  const time = { seconds: 0, nanoseconds: 0 }
+  database.writeNode({
+    ...{ id: removed, kind: 'directory', mode: 0o755, uid: 0, gid: 0, links: 0, parent: 1 },
+    ...{ device: { major: 0, minor: 0 }, target: undefined, ownData: false },
+    ...{ accessed: time, modified: time, changed: time },
+  })
+  for (let number = 0; number < names; number++) {
+    const name = Buffer.from(`${number}`.padEnd(250, 'n'))
+    database.writeEntry(removed, { name, node: undefined, cookie: 0 })
+  }
+  database.commit()
+  assert.ok(logOf(directory) > longLog)
+  const logs: number[] = []
+  const transactions = createTransactions({
+    ...{ database, failed: undefined },
+    ...{ beforeCommit() {}, undone() {}, giveUpReserve: () => false },
+    afterCommit: () => dropped.goOn(),
+    async beforeSync() {
+      logs.push(logOf(directory))
+      // More than there are pieces.
+      for (let count = 0; count < 100; count++) await turn()
+      logs.push(logOf(directory))
+      return async () => {}
+    },
+    hold() {},
+    onFailure: assert.fail,
+  })
+  const dropped = createDroppedDirectories(database, transactions)
+  transactions.run(() => dropped.drop(removed))
+  await transactions.stable()
+  const [before = 0, after] = logs
+  assert.equal(after, before)
+  while (database.entriesWhere('directory = ?', removed).length > 0) await turn()
+  await transactions.stable()
+  assert.ok(logOf(directory) <= 2 * longLog, String(logOf(directory)))
+  await dropped.stop()
+  database.close()
 })
 
 test('a machine can read while its log cannot be emptied, because the server has no descriptor left', async () => {
