@@ -70,9 +70,17 @@ export class RecordReader {
     return this.#received.length - this.#position
   }
 
-  push(piece: Buffer): void {
+  /** @returns whether all of the piece was copied, so that the reader does not need it any more */
+  push(piece: Buffer): boolean {
+    // A piece within a large record. The last one is left to `next`, since the record may end in it.
+    if (this.#available === 0 && this.#left !== undefined && piece.length < this.#left) {
+      this.#append(piece)
+      this.#left -= piece.length
+      return true
+    }
     this.#received = this.#available === 0 ? piece : Buffer.concat([this.#rest(), piece])
     this.#position = 0
+    return false
   }
 
   /**
@@ -114,11 +122,13 @@ export class RecordReader {
     const mark = this.#received.readUInt32BE(this.#position)
     this.#position += markBytes
     this.#isLast = mark >= lastFragment
-    this.#left = mark % lastFragment
-    const length = this.#partialLength + this.#left
+    const left = mark % lastFragment
+    const length = this.#partialLength + left
     const isAllowed = length <= smallRecordBytes || this.#mayBeLarge()
     if (length > this.#most || !isAllowed)
       throw new RecordTooLarge(`a record of ${length} bytes or more`)
+    // Only now: nothing of a refused record is kept.
+    this.#left = left
     return true
   }
 

@@ -65,7 +65,7 @@ suite('record marking', () => {
           const size = sizes[index % sizes.length] ?? 1
           // A copy: the reader may use a piece only until the next record is asked for.
           const piece = Buffer.from(stream.subarray(at, at + size))
-          reader.push(piece)
+          if (reader.push(piece)) piece.fill(0xee)
           found.push(...takeAll(reader))
           piece.fill(0xee)
           at += size
@@ -119,6 +119,18 @@ suite('record marking', () => {
     assert.equal(reader.next()?.[2 ** 20 - 1], 7)
     // It is copied only once more.
     assert.equal(largest, 2 ** 20)
+  })
+
+  test('needs no piece any more that lies within a record, and every other one', () => {
+    const reader = new RecordReader(most)
+    const record = fragment(Buffer.alloc(60, 7), true)
+    const pieces = [0, 20, 40].map((at) => Buffer.from(record.subarray(at, at + 20)))
+    const isCopied = [...pieces, record.subarray(60)].map((piece) => {
+      const copied = reader.push(piece)
+      if (!copied) assert.equal(reader.next()?.length, piece.length < 20 ? 60 : undefined)
+      return copied
+    })
+    assert.deepEqual(isCopied, [false, true, true, false])
   })
 
   test('gives back the memory of a record that has not arrived', () => {
