@@ -8,12 +8,15 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -25,6 +28,9 @@
  * A longer payload is cut off.
  */
 enum { slots = 64, slot_bytes = 2048, sender_at = 8, payload_at = 40 };
+
+/* The kernel makes at most so many packets of one, and the one has at most so many bytes. */
+enum { most_cut = 64, most_cut_bytes = 65000 };
 
 typedef struct {
   napi_env env;
@@ -194,10 +200,12 @@ static napi_value open_port(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/*
- * send(port: number, packet: Buffer, to: Buffer): number, 0 or the number of the error. A packet for
- * which there is no room is lost, as on any network.
- */
+/* A packet for which there is no room is lost, as on any network. */
+static int error_of(ssize_t sent) {
+  return sent < 0 && errno != EAGAIN && errno != ENOBUFS ? errno : 0;
+}
+
+/* send(port: number, packet: Buffer, to: Buffer): number, 0 or the number of the error. */
 static napi_value send_packet(napi_env env, napi_callback_info info) {
   size_t count = 3, length, size;
   int32_t port;
@@ -208,8 +216,66 @@ static napi_value send_packet(napi_env env, napi_callback_info info) {
       !bytes_of(env, arguments[1], &packet, &length) || !bytes_of(env, arguments[2], &to, &size)) {
     return refuse(env, "send wants a port, a packet and an address");
   }
-  ssize_t sent = sendto(port, packet, length, MSG_DONTWAIT, to, (socklen_t)size);
-  int number = sent < 0 && errno != EAGAIN && errno != ENOBUFS ? errno : 0;
+  int number = error_of(sendto(port, packet, length, MSG_DONTWAIT, to, (socklen_t)size));
+  napi_create_int32(env, number, &result);
+  return result;
+}
+
+/* Sends packets of equal length as one, which the kernel or the network card cuts. The last may be shorter. */
+static int send_cut(int32_t port, struct msghdr packets) {
+  uint16_t length = (uint16_t)packets.msg_iov[0].iov_len;
+  union {
+    struct cmsghdr header;
+    uint8_t bytes[CMSG_SPACE(sizeof length)];
+  } control = {.header = {.cmsg_len = CMSG_LEN(sizeof length), .cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT}};
+  memcpy(CMSG_DATA(&control.header), &length, sizeof length);
+  packets.msg_control = &control;
+  packets.msg_controllen = sizeof control;
+  return error_of(sendmsg(port, &packets, MSG_DONTWAIT));
+}
+
+static int send_each(int32_t port, struct msghdr packets) {
+  int number = 0;
+  for (size_t left = packets.msg_iovlen; left > 0 && number == 0; left--) {
+    packets.msg_iovlen = 1;
+    number = error_of(sendmsg(port, &packets, MSG_DONTWAIT));
+    packets.msg_iov++;
+  }
+  return number;
+}
+
+/*
+ * sendAll(port: number, packets: Buffer[], to: Buffer): number, as `send`. The packets have the same length, and the
+ * last may be shorter.
+ */
+static napi_value send_packets(napi_env env, napi_callback_info info) {
+  size_t count = 3, size;
+  uint32_t packets;
+  int32_t port;
+  void *to;
+  napi_value arguments[3], packet, result;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (napi_get_value_int32(env, arguments[0], &port) != napi_ok ||
+      napi_get_array_length(env, arguments[1], &packets) != napi_ok || !bytes_of(env, arguments[2], &to, &size)) {
+    return refuse(env, "sendAll wants a port, packets and an address");
+  }
+  int number = 0;
+  for (uint32_t next = 0; next < packets && number == 0;) {
+    struct iovec parts[most_cut];
+    struct msghdr message = {.msg_name = to, .msg_namelen = (socklen_t)size, .msg_iov = parts};
+    for (size_t bytes = 0; next < packets && message.msg_iovlen < most_cut; next++) {
+      struct iovec *part = parts + message.msg_iovlen;
+      if (napi_get_element(env, arguments[1], next, &packet) != napi_ok ||
+          !bytes_of(env, packet, &part->iov_base, &part->iov_len)) {
+        return refuse(env, "sendAll wants packets that are buffers");
+      }
+      bytes += part->iov_len;
+      if (bytes > most_cut_bytes && message.msg_iovlen > 0) break;
+      message.msg_iovlen++;
+    }
+    /* The kernel refuses to cut if a packet is larger than those of the network. */
+    if (message.msg_iovlen == 1 || send_cut(port, message) != 0) number = send_each(port, message);
+  }
   napi_create_int32(env, number, &result);
   return result;
 }
@@ -231,6 +297,7 @@ void define_ports(napi_env env, napi_value exports) {
       {"socketAddress", NULL, socket_address, NULL, NULL, NULL, napi_default, NULL},
       {"open", NULL, open_port, NULL, NULL, NULL, napi_default, NULL},
       {"send", NULL, send_packet, NULL, NULL, NULL, napi_default, NULL},
+      {"sendAll", NULL, send_packets, NULL, NULL, NULL, napi_default, NULL},
       {"close", NULL, close_port, NULL, NULL, NULL, napi_default, NULL},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);

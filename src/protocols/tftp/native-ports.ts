@@ -13,12 +13,15 @@ interface Addon {
   socketAddress(host: string, port: string): Buffer
   open(address: string): number
   send(port: number, packet: Buffer, to: Buffer): number
+  sendAll(port: number, packets: readonly Buffer[], to: Buffer): number
   close(port: number): void
 }
 
 // The same numbers as in ports.c.
 const [slots, slotBytes, senderAt, payloadAt] = [64, 2048, 8, 40]
 const acknowledgmentBytes = 4
+/** The kernel cuts no packets that are larger than those of Ethernet. */
+const mostCutBytes = 1472
 
 type Receive = (sender: Buffer, packet: Buffer) => void
 
@@ -39,12 +42,23 @@ export function createNativePorts(file = builtAddon): OpenPort | undefined {
       else if (isRefused(packet)) addon.send(port, belongsToAnother, sender.subarray(0, to.length))
     })
     let isOpen = true
+    const failLater = (number: number) => {
+      // Later, as with Node's sockets: the sender may be in the middle of its window.
+      setImmediate(() => isOpen && fail(new Error(getSystemErrorMessage(-number))))
+    }
+    const send = (packet: Buffer) => {
+      const number = addon.send(port, packet, to)
+      if (number !== 0) failLater(number)
+    }
     return {
-      send(packet) {
-        const number = addon.send(port, packet, to)
-        // Later, as with Node's sockets: the sender may be in the middle of its window.
-        if (number === 0) return
-        setImmediate(() => isOpen && fail(new Error(getSystemErrorMessage(-number))))
+      send,
+      sendAll(packets) {
+        const [first] = packets
+        if (packets.length === 1 || (first && first.length > mostCutBytes)) packets.forEach(send)
+        else {
+          const number = addon.sendAll(port, packets, to)
+          if (number !== 0) failLater(number)
+        }
       },
       close() {
         isOpen = false
@@ -93,5 +107,5 @@ function start(file: string, receivers: ReadonlyMap<number, Receive>): Addon | u
 }
 
 function isAddon(loaded: unknown): loaded is Addon {
-  return hasFunctions(loaded, ['start', 'socketAddress', 'open', 'send', 'close'])
+  return hasFunctions(loaded, ['start', 'socketAddress', 'open', 'send', 'sendAll', 'close'])
 }

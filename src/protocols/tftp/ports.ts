@@ -7,6 +7,7 @@ import { isIPv6 } from 'node:net'
 import { createDatagramSocket, type Socket } from '../datagram-socket.ts'
 import { decode, encode, errorCode } from './packet.ts'
 import type { Peer } from './sessions.ts'
+import type { SendAll } from './transfer.ts'
 
 export interface PortOptions {
   /** The IPv4 or IPv6 address that packets are sent from. */
@@ -21,6 +22,7 @@ export interface PortOptions {
 
 export interface Port {
   send: (packet: Buffer) => void
+  sendAll?: SendAll
   close: () => void
 }
 

@@ -23,6 +23,7 @@ import { openDatagramPort, type OpenPort } from './ports.ts'
 import {
   createSessions,
   defaultLimits,
+  isAbandoned,
   type Peer,
   type Session,
   type TftpLimits,
@@ -172,7 +173,8 @@ export function createTftpService(
     if (options.singlePort) session.send = (packet) => send(session.peer, packet)
     else openPortOf(session, blockSize * windowSize)
     if (sessions.get(session.peer) !== session) return
-    session.transfer = startTransfer({ blocks, agreement, send: session.send }, performance.now())
+    const packets = { send: session.send, sendAll: session.sendAll }
+    session.transfer = startTransfer({ blocks, agreement, ...packets }, performance.now())
     follow(session, session.transfer)
   }
 
@@ -188,6 +190,7 @@ export function createTftpService(
       const receive = (packet: Buffer) => receiveIn(session, packet)
       const port = open({ address, peer: session.peer, receive, fail })
       session.send = port.send
+      session.sendAll = port.sendAll
       session.close = port.close
     } catch (error) {
       fail(error)
@@ -286,11 +289,6 @@ let ports: OpenPort | undefined
 /** The addon is loaded once in a process. */
 function defaultPorts(): OpenPort {
   return (ports ??= createNativePorts() ?? openDatagramPort)
-}
-
-/** A machine that was restarted may ask for the same file from the same port. */
-function isAbandoned({ transfer }: Session, now: number): boolean {
-  return transfer?.state === 'sending' && now - transfer.progressed > 1000
 }
 
 function errorPacket(code: keyof typeof errorCode, message: string): Buffer {

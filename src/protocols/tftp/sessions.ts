@@ -1,5 +1,5 @@
 /** The running transfers: their limits, and which transfer ends if a new one needs its place. */
-import type { Transfer } from './transfer.ts'
+import type { SendAll, Transfer } from './transfer.ts'
 
 export interface TftpLimits {
   /** At once. Each has an open file and, except in single-port mode, a socket. */
@@ -50,6 +50,7 @@ export interface Session extends Newcomer {
   /** Whether the beginning was reported. */
   isBegun: boolean
   send: (packet: Buffer) => void
+  sendAll?: SendAll | undefined
   /** Closes the session's own socket, if it has one. */
   close: () => void
   closeFile: () => void
@@ -120,6 +121,11 @@ export function createSessions(limits: TftpLimits): Sessions {
       if (ofMachine?.size === 0) machines.delete(session.machine)
     },
   }
+}
+
+/** A machine that was restarted may ask for the same file from the same port. */
+export function isAbandoned({ transfer }: Session, now: number): boolean {
+  return transfer?.state === 'sending' && now - transfer.progressed > 1000
 }
 
 /** The oldest session whose client never answered; if there is none, the one stuck for longest. */

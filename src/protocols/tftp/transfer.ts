@@ -17,7 +17,12 @@ export interface TransferOptions {
   blocks: Blocks
   agreement: Agreement
   send: (packet: Buffer) => void
+  /** Default: `send` for each packet. */
+  sendAll?: SendAll | undefined
 }
+
+/** Sends the packets of a window. They have the same length, but the last may be shorter. */
+export type SendAll = (packets: readonly Buffer[]) => void
 
 /**
  * `offered`: the client has not answered yet, and its address may be forged. `declined`: the client
@@ -50,7 +55,7 @@ const tries = { offered: 4, sending: 7 }
 
 /** @param now milliseconds of a monotonic clock */
 export function startTransfer(options: TransferOptions, now: number): Transfer {
-  const { blocks, agreement, send } = options
+  const { blocks, agreement, send, sendAll = (packets) => packets.forEach(send) } = options
   const { windowSize, timeout, answer } = agreement
   const offer = answer.length > 0 ? encode({ kind: 'oack', options: answer }) : undefined
 
@@ -71,17 +76,20 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
       send(offer)
       return
     }
+    const packets: Buffer[] = []
+    let failure: unknown
     try {
-      sent = acknowledged
-      for (let left = windowSize; left > 0; left--) {
-        const packet = blocks.packet(sent + 1)
+      while (packets.length < windowSize) {
+        const packet = blocks.packet(acknowledged + packets.length + 1)
         if (!packet) break
-        send(packet)
-        sent++
+        packets.push(packet)
       }
     } catch (error) {
-      fail(messageOf(error), errorCode.undefined)
+      failure = error
     }
+    sent = acknowledged + packets.length
+    if (packets.length > 0) sendAll(packets)
+    if (failure !== undefined) fail(messageOf(failure), errorCode.undefined)
   }
 
   /** The agreed timeout [RFC 2349], or a time that doubles with each try. */

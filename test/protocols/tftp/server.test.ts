@@ -40,6 +40,30 @@ async function nextError(peer: TftpPeer): Promise<{ code: number; message: strin
   return received.packet
 }
 
+interface Sizes {
+  blksize: number
+  windowsize: number
+}
+
+/** Acknowledges each window, and fails if a block comes twice or in another order. */
+async function fetchByWindows(peer: TftpPeer, port: number, sizes: Sizes): Promise<Buffer> {
+  peer.send(readRequest('kernel', { ...sizes }), port)
+  const offer = await peer.next()
+  assert.equal(offer?.packet.kind, 'oack')
+  peer.send(ack(0), offer.port)
+  const parts: Buffer[] = []
+  for (let expected = 1; ; expected++) {
+    const { block, data } = await nextData(peer)
+    assert.equal(block, expected)
+    parts.push(data)
+    const isLast = data.length < sizes.blksize
+    if (isLast || expected % sizes.windowsize === 0) peer.send(ack(expected), offer.port)
+    if (isLast) break
+  }
+  await peer.assertNothing()
+  return Buffer.concat(parts)
+}
+
 /** Acknowledges every block until the end. */
 async function fetch(peer: TftpPeer, block: number): Promise<Buffer> {
   const parts: Buffer[] = []
@@ -169,6 +193,45 @@ for (const [name, way] of Object.entries(ways)) {
       assert.deepEqual(await blocks(), [1, 2, 3, 4])
       peer.send(ack(2), port)
       assert.deepEqual(await blocks(), [3, 4, 5, 6])
+    })
+
+    test('sends windows of all sizes, and each block once', async () => {
+      // The addon sends up to 64 packets and 65,000 bytes at once, and larger packets than those of Ethernet one by one.
+      for (const sizes of [
+        { blksize: 64, windowsize: 100 },
+        { blksize: 500, windowsize: 5 },
+        { blksize: 1300, windowsize: 50 },
+        { blksize: 8192, windowsize: 4 },
+        { blksize: 25_000, windowsize: 2 },
+      ]) {
+        for (const address of ['127.0.0.1', '::']) {
+          await using server = await serveTftp(tree, { ...way, address })
+          await using peer = await openPeer()
+          assert.ok((await fetchByWindows(peer, server.port, sizes)).equals(kernel))
+        }
+      }
+    })
+
+    test('sends content that is kept in memory, although the file is another one by then', async (context) => {
+      const { now } = Date
+      // A file that was just written is not kept.
+      context.mock.method(Date, 'now', () => now() + 60_000)
+      const folder = temporaryDirectory()
+      const [before, after] = [Buffer.alloc(20_000, 'before'), Buffer.alloc(20_000, 'after')]
+      writeFileSync(join(folder, 'kernel'), before)
+      await using server = await serveTftp(folder, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('kernel'), server.port)
+      const { data, port } = await nextData(peer)
+      writeFileSync(join(folder, 'kernel'), after)
+      utimesSync(join(folder, 'kernel'), 1000, 1000)
+      peer.send(ack(1), port)
+      assert.ok(Buffer.concat([data, await fetch(peer, 2)]).equals(before))
+      await using other = await openPeer()
+      other.send(readRequest('kernel'), server.port)
+      assert.ok((await fetch(other, 1)).equals(after))
+      const sizes = { blksize: 1000, windowsize: 3 }
+      assert.ok((await fetchByWindows(other, server.port, sizes)).equals(after))
     })
 
     test('sends the old file to the end if the file is replaced', async () => {
@@ -374,6 +437,11 @@ test('the addon refuses what it would write or read beyond, and what is no such 
     ['send', -1, 'packet', address],
     ['send', -1, incoming],
     ['send', '5', incoming, address],
+    ['sendAll', -1, incoming, address],
+    ['sendAll', -1, [incoming, 'packet'], address],
+    ['sendAll', -1, [incoming, undefined, incoming], address],
+    ['sendAll', -1, [incoming]],
+    ['sendAll', '5', [incoming], address],
     ['close', 'all'],
   ]
   for (const [name, ...given] of refused) {
