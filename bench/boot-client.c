@@ -1,8 +1,10 @@
 /* Simulates machines that boot at once. Each sends the recorded requests of a boot, one after the other,
  * without any pause.
  *
- *     boot-client REQUESTS SERVER BRIDGE MOUNTED MACHINES
+ *     boot-client REQUESTS SERVER BRIDGE MOUNTED MACHINES [FIRST]
  *
+ * FIRST is the number of the first machine (1). With it, machines may have booted before, and their roots have
+ * what they wrote then. So calls may have other results than in the record.
  * REQUESTS is as boot-requests.txt, but each boot file has its protocol: "tftp BLOCK-SIZE BYTES FILE" or
  * "http BYTES FILE". Every machine is a process in its own network namespace, with a card on the bridge. MOUNTED is the
  * path to mount; "%d" in it is the number of the machine. Prints a line for each machine with the
@@ -32,7 +34,7 @@
 #include <unistd.h>
 
 enum { MAX_LINES = 4096, MAX_HANDLES = 1024, MAX_MESSAGE = 2 << 20, HEADER = 64 };
-enum { DHCP_OPTIONS = 240, RPC_MAPPER = 100000, RPC_NFS = 100003, RPC_MOUNT = 100005 };
+enum { DHCP_OPTIONS = 240, RPC_MAPPER = 100000, RPC_NFS = 100003, RPC_MOUNT = 100005, NFS_EXISTS = 17 };
 
 static const char *const procedures[] = {
 	"NULL", "GETATTR", "SETATTR", "LOOKUP", "ACCESS", "READLINK", "READ", "WRITE", "CREATE", "MKDIR",
@@ -47,6 +49,7 @@ struct handle {
 
 /* The machine of this process. */
 static int machine;
+static int may_boot_again;
 static struct in_addr server;
 static struct handle handles[MAX_HANDLES];
 static uint8_t message[MAX_MESSAGE];
@@ -383,24 +386,52 @@ static size_t put_argument(size_t at, const char *argument)
 	}
 }
 
+static int is_known(const char *line)
+{
+	for (const char *at = line; (at = strstr(at, " @")); at += 2)
+		if (handles[atoi(at + 2)].length == 0)
+			return 0;
+	return 1;
+}
+
+static int is(uint32_t procedure, const char *name)
+{
+	return !strcmp(procedures[procedure], name);
+}
+
 static void replay(int descriptor, const char *line)
 {
 	char words[1024], *rest = words;
-	uint32_t procedure = 0;
+	uint32_t procedure = 0, status;
 	strcpy(words, line);
 	strsep(&rest, " ");
 	const char *name = strsep(&rest, " ");
 	uint32_t expected = atoi(strsep(&rest, " "));
 	const char *result = strsep(&rest, " ");
-	while (strcmp(procedures[procedure], name))
+	if (may_boot_again && !is_known(line + (rest - words) - 1))
+		return;
+	while (!is(procedure, name))
 		procedure++;
+	int makes = is(procedure, "CREATE") || is(procedure, "MKDIR") || is(procedure, "SYMLINK");
+	const char *arguments[2] = { 0 };
 	size_t at = put_call(RPC_NFS, 3, procedure);
-	while (rest)
-		at = put_argument(at, strsep(&rest, " "));
+	for (int index = 0; rest; index++) {
+		const char *argument = strsep(&rest, " ");
+		if (index < 2)
+			arguments[index] = argument;
+		at = put_argument(at, argument);
+	}
 	at = call(descriptor, at);
-	if (word_at(at) != expected)
-		die("%s: %u", line, word_at(at));
-	if (result[0] == '@')
+	status = word_at(at);
+	if (may_boot_again && makes && status == NFS_EXISTS) {
+		procedure = 3;
+		at = put_argument(put_argument(put_call(RPC_NFS, 3, procedure), arguments[0]), arguments[1]);
+		at = call(descriptor, at);
+		status = word_at(at);
+	}
+	if (status != expected && !may_boot_again)
+		die("%s: %u", line, status);
+	if (result[0] == '@' && status == 0)
 		/* In results of CREATE and the like, a flag before the handle tells that there is one. */
 		keep_handle(result, at + (procedure == 3 ? 4 : 8));
 }
@@ -475,7 +506,7 @@ int main(int count, char **arguments)
 	struct rusage used;
 	char byte;
 
-	if (count != 6 || !inet_aton(arguments[2], &server) || pipe(ready) ||
+	if (count < 6 || count > 7 || !inet_aton(arguments[2], &server) || pipe(ready) ||
 	    pipe(cards) || pipe(start))
 		return 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -483,10 +514,12 @@ int main(int count, char **arguments)
 	int machines = atoi(arguments[5]);
 	alarm(60 + 4 * machines);
 	read_requests(arguments[1]);
+	int first = count == 7 ? atoi(arguments[6]) : 1;
+	may_boot_again = count == 7;
 	pid_t children[machines];
-	for (machine = 1; machine <= machines; machine++) {
-		children[machine - 1] = fork();
-		if (children[machine - 1] == 0)
+	for (machine = first; machine < first + machines; machine++) {
+		children[machine - first] = fork();
+		if (children[machine - first] == 0)
 			be_machine(ready[1], cards[0], start[0], arguments[4]);
 	}
 	machine = 0;
@@ -495,12 +528,12 @@ int main(int count, char **arguments)
 			die("waiting for machines");
 
 	FILE *links = popen("ip -batch -", "w");
-	for (int number = 1; number <= machines; number++)
+	for (int number = first; number < first + machines; number++)
 		fprintf(links,
 			"link add m%d type veth peer name eth0 address 02:00:00:00:%02x:%02x netns %d\n"
 			"link set m%d addrgenmode none\n"
 			"link set m%d master %s up\n",
-			number, 1 + (number >> 8), number & 255, children[number - 1], number, number,
+			number, 1 + (number >> 8), number & 255, children[number - first], number, number,
 			arguments[3]);
 	/* Without this, the bridge takes the hardware address of a machine, and changes when it ends. */
 	fprintf(links, "link set %s address 52:54:00:ff:00:01\n", arguments[3]);
