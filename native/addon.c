@@ -17,5 +17,6 @@ NAPI_MODULE_INIT() {
   define_ports(env, exports);
   define_files(env, exports);
   define_decoders(env, exports);
+  define_memory(env, exports);
   return exports;
 }

@@ -12,3 +12,4 @@ bool bytes_of(napi_env env, napi_value value, void **bytes, size_t *length);
 void define_ports(napi_env env, napi_value exports);
 void define_files(napi_env env, napi_value exports);
 void define_decoders(napi_env env, napi_value exports);
+void define_memory(napi_env env, napi_value exports);

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os'
 import { Command, Option } from '@commander-js/extra-typings'
 
 import type { NetimageError } from '../errors.ts'
+import { keepGivingBackMemory } from '../give-back-memory.ts'
 import type { Boot } from '../boots/follow.ts'
 import { notServed, type ServeEvent } from '../protocols/event.ts'
 import type { Allowed } from '../serve/identity.ts'
@@ -158,6 +159,7 @@ async function run(
     operations: () => serving?.operations() ?? {},
   })
   if (page) open.defer(() => page.close())
+  keepGivingBackMemory()
   serving = await serve(
     {
       ...asked,

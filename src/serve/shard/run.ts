@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net'
 
 import { asNetimageError } from '../../errors.ts'
+import { keepGivingBackMemory } from '../../give-back-memory.ts'
 import { version } from '../../version.ts'
 import { toPlain, type FromShard } from './from-shard.ts'
 import type { ToShard } from './messages.ts'
@@ -25,6 +26,7 @@ export function runShard(): void {
       return
     }
     try {
+      keepGivingBackMemory()
       shard = await startShard(start, send)
       send({ kind: 'ready', boots: shard.boots })
     } catch (error) {
