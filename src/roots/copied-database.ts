@@ -1,20 +1,18 @@
 /**
  * Reads the database of a layer while its machine may run. The server keeps it locked then, so a copy is
  * read. The log is copied after the database: it has all that was moved from it into the database
- * meanwhile, unless it has begun anew, which its salt tells.
- *
- * https://sqlite.org/walformat.html#the_wal_file_format
+ * meanwhile, unless it has begun anew, which its salts tell.
  */
-import { closeSync, copyFileSync, mkdtempSync, openSync, readSync } from 'node:fs'
+import { closeSync, copyFileSync, mkdtempSync, openSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { errnoOf, NetimageError } from '../errors.ts'
 import { removeTree } from '../remove-tree.ts'
 import { databaseFile, openLayerDatabase, type LayerDatabase } from './database.ts'
+import { readLogHeader } from './log-file.ts'
 
 const tries = 10
-const salt = { at: 16, bytes: 8 }
 
 /**
  * @param directory of the contents of the layer
@@ -38,11 +36,11 @@ export function readCopy<T>(directory: string, read: (database: LayerDatabase) =
 
 function copyDatabase(from: string, to: string): void {
   for (let left = tries; left > 0; left--) {
-    const before = saltOf(from)
+    const before = saltsOf(from)
     copyFileSync(from, to)
     if (before === undefined) removeTree(`${to}-wal`)
     else copyFileSync(`${from}-wal`, `${to}-wal`)
-    if (before === saltOf(from) && before === saltOf(to)) return
+    if (before === saltsOf(from) && before === saltsOf(to)) return
   }
   throw new NetimageError('in-use', `the layer ${from} changes while it is copied`, {
     details: { file: from },
@@ -51,7 +49,7 @@ function copyDatabase(from: string, to: string): void {
 }
 
 /** @returns undefined if there is no log, or an empty one */
-function saltOf(file: string): string | undefined {
+function saltsOf(file: string): string | undefined {
   let log: number
   try {
     log = openSync(`${file}-wal`, 'r')
@@ -60,8 +58,7 @@ function saltOf(file: string): string | undefined {
     throw error
   }
   try {
-    const found = Buffer.alloc(salt.bytes)
-    return readSync(log, found, 0, salt.bytes, salt.at) === 0 ? undefined : found.toString('hex')
+    return readLogHeader(log)?.salts.toString('hex')
   } finally {
     closeSync(log)
   }

@@ -1,24 +1,15 @@
 /**
  * The database of a layer: the nodes that are new or changed, the directory entries that differ
  * from the image's, and the replies to requests that must not be done twice.
- *
- * SQLite commits to its write-ahead log without waiting for the disk (`synchronous = NORMAL`);
- * `sync` waits for the log. After a loss of power, SQLite reads the frames of the log one after the
- * other up to the last whole commit, so each transaction whose log is on the disk is found.
- *
- * https://sqlite.org/walformat.html#recovery_algorithm
  */
-import { closeSync, fdatasync, fdatasyncSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import type { SQLOutputValue, StatementSync } from 'node:sqlite'
-import { promisify } from 'node:util'
 
 import { isDatabaseBroken, withQuota } from '../database-error.ts'
 import { messageOf } from '../errors.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { shareCache } from './cache-share.ts'
-import { format, openDatabaseFile } from './database-file.ts'
-import { synced } from './failure.ts'
+import { openDatabaseFile } from './database-file.ts'
 import {
   bytesOf,
   fromNodeRow,
@@ -30,7 +21,7 @@ import {
   type PlacedEntry,
 } from './layer-rows.ts'
 import { schema } from './layer-schema.ts'
-import { hasFrame } from './log-file.ts'
+import { openLog, type LogOperations } from './write-ahead-log.ts'
 
 /** A file that an image brings outside its store paths, and the number that it has in the layer. */
 export interface FileNumber {
@@ -49,7 +40,7 @@ export interface PathNumber {
 /** A value that a statement takes. */
 export type StatementValue = number | string | Buffer | null
 
-export interface LayerDatabase {
+export interface LayerDatabase extends LogOperations {
   readMeta(name: string): string | number | undefined
   writeMeta(name: string, value: string | number): void
   readNode(id: NodeId): NodeRow | undefined
@@ -88,39 +79,8 @@ export interface LayerDatabase {
   begin(): void
   commit(): void
   rollback(): void
-  /** Resolves once everything that was committed before is on the disk. @throws `SyncFailure` */
-  sync(): Promise<void>
-  /** As `sync`, but blocks. @throws an error of the system */
-  syncNow(): void
   /** Bytes of the file that deleted rows have left: new rows take their room first. */
   reusableBytes(): number
-  /**
-   * From now on, commits do not empty the log. So they do not wait for the disk. The log grows until
-   * `emptyLog` is called, which also cuts off a log that is much longer than others.
-   */
-  keepLog(): void
-  /**
-   * From now on, SQLite does not wait for the disk, and empties the log after each commit, so that it takes little room. After a
-   * loss of power, nothing of the file can be used. After `close`, the caller syncs it.
-   */
-  leaveUnsynced(): void
-  /** Whether the log should be emptied. */
-  isLogLong(): boolean
-  /**
-   * Moves the log into the database, and lets it begin anew. SQLite would wait for the disk while everybody
-   * waits. Until this resolves, nothing can be written.
-   *
-   * @returns false if the log stays, because the disk is full or rows are being read
-   * @throws `SyncFailure`
-   */
-  emptyLog(): Promise<boolean>
-  /**
-   * Moves the log into the database before the database is closed, as `emptyLog`. Nobody may use the database
-   * any more.
-   *
-   * @throws `SyncFailure`
-   */
-  moveLog(): Promise<void>
   /** Problems that SQLite finds in the file itself. */
   damage(): string[]
   /** @param where a condition on the columns of `entries` */
@@ -145,13 +105,8 @@ export interface LayerDatabase {
   close(): void
 }
 
-const fdatasyncAsync = promisify(fdatasync)
-/** Pages. SQLite moves so many in some milliseconds. */
-const longLog = 4096
-/** Bytes. A log that was longer is cut off when it begins anew. It is more than most logs have when they are emptied. */
-const keptLog = 2 * longLog * 1024
-
 const selectEntries = 'SELECT directory, name, node, cookie FROM entries'
+
 export function databaseFile(directory: string): string {
   return join(directory, 'layer.sqlite')
 }
@@ -217,10 +172,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
   }
   // Each opening of a layer reads thousands of these rows. As arrays this takes half the time.
   statements.pathNumbers.setReturnArrays(true)
-  // The log exists as long as the database is open. The caller syncs the directory, so that the
-  // name of the log is on the disk.
-  const log = openSync(`${file}-wal`, 'r')
-  unfinished.defer(() => closeSync(log))
+  const log = unfinished.adopt(openLog(database, file), (opened) => opened.close())
 
   const others = new Map<string, StatementSync>()
   function prepared(sql: string, as: 'objects' | 'arrays' = 'objects'): StatementSync {
@@ -233,57 +185,6 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     return statement
   }
 
-  /**
-   * Without waiting for the disk. What was synced of the log must be all of it.
-   *
-   * @returns whether all of the log is moved
-   */
-  function move(): boolean {
-    try {
-      database.exec('PRAGMA synchronous = OFF')
-      const moved = database.prepare('PRAGMA wal_checkpoint(PASSIVE)').get()
-      return moved?.['busy'] === 0 && moved['checkpointed'] === moved['log']
-    } catch {
-      // The disk is full, or a statement still reads.
-      return false
-    } finally {
-      database.exec('PRAGMA synchronous = NORMAL')
-    }
-  }
-
-  /**
-   * Writes a frame at the beginning of the log, so that SQLite need not wait for the disk when it writes the next
-   * one. If only a part of header and frame is on the disk after a loss of power, they do not match. Then the log
-   * is empty, and everything is in the database.
-   */
-  function beginLogAnew(): void {
-    try {
-      database.exec(
-        `PRAGMA synchronous = OFF; PRAGMA query_only = OFF; PRAGMA user_version = ${format}`,
-      )
-    } finally {
-      database.exec('PRAGMA query_only = ON; PRAGMA synchronous = NORMAL')
-    }
-  }
-
-  /** Moves the log and resolves once all of it is on the disk. @returns false if the log stays */
-  async function moveAndSync(): Promise<boolean> {
-    const data = openSync(file, 'r')
-    try {
-      await synced(fdatasyncAsync(log))
-      if (!move()) return false
-      await synced(fdatasyncAsync(data))
-      return true
-    } catch (error) {
-      mustStay = true
-      throw error
-    } finally {
-      closeSync(data)
-    }
-  }
-
-  /** The log has something that the disk failed to write to the database. */
-  let mustStay = false
   const opened = unfinished.move()
   return {
     readMeta(name) {
@@ -362,27 +263,8 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       // SQLite may have rolled back itself. It does so if the disk is full.
       if (database.isTransaction) statements.rollback.run()
     },
-    syncNow: () => fdatasyncSync(log),
-    sync: () => synced(fdatasyncAsync(log)),
+    ...log.operations,
     reusableBytes: () => Number(statements.reusable.get()?.['bytes']),
-    keepLog: () =>
-      database.exec(`PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = ${keptLog}`),
-    leaveUnsynced: () => database.exec('PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 1'),
-    isLogLong: () => hasFrame(log, longLog),
-    async emptyLog() {
-      database.exec('PRAGMA query_only = ON')
-      try {
-        if (!(await moveAndSync())) return false
-        beginLogAnew()
-        await synced(fdatasyncAsync(log))
-        return true
-      } finally {
-        database.exec('PRAGMA query_only = OFF')
-      }
-    },
-    async moveLog() {
-      await moveAndSync()
-    },
     damage() {
       try {
         const found = database.prepare('PRAGMA integrity_check').all()
@@ -415,7 +297,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     run: (sql, ...values) => void prepared(sql).run(...values),
     all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
     close() {
-      if (!mustStay) opened.dispose()
+      if (!log.mustStay()) opened.dispose()
     },
   }
 }

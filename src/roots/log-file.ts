@@ -12,15 +12,29 @@ const header = { bytes: 32, pageSizeAt: 8, saltsAt: 16 }
 const frame = { bytes: 24, saltsAt: 8 }
 const saltBytes = 8
 
+interface LogHeader {
+  pageBytes: number
+  salts: Buffer
+}
+
+/** @returns undefined if the log is empty */
+export function readLogHeader(log: number): LogHeader | undefined {
+  const start = Buffer.alloc(header.bytes)
+  if (readSync(log, start, 0, header.bytes, 0) < header.bytes) return undefined
+  return {
+    pageBytes: start.readUInt32BE(header.pageSizeAt),
+    salts: start.subarray(header.saltsAt, header.saltsAt + saltBytes),
+  }
+}
+
 /** @param number of a frame, from 1 @returns whether the log has this frame since it began anew */
 export function hasFrame(log: number, number: number): boolean {
-  const start = Buffer.alloc(header.bytes)
-  if (readSync(log, start, 0, header.bytes, 0) < header.bytes) return false
-  const pageBytes = start.readUInt32BE(header.pageSizeAt)
+  const start = readLogHeader(log)
+  if (!start) return false
   const salts = Buffer.alloc(saltBytes)
-  const at = header.bytes + (number - 1) * (frame.bytes + pageBytes) + frame.saltsAt
+  const at = header.bytes + (number - 1) * (frame.bytes + start.pageBytes) + frame.saltsAt
   const isThere = readSync(log, salts, 0, saltBytes, at) === saltBytes
-  return isThere && salts.equals(start.subarray(header.saltsAt, header.saltsAt + saltBytes))
+  return isThere && salts.equals(start.salts)
 }
 
 /**
