@@ -1,7 +1,8 @@
 /**
  * Measures a site of many machines: how long an apply takes until each of them boots the new image next, the
- * memory of the server and the bytes of the database then, and how soon one machine is good with a new image,
- * or boots its last good one after a failure. That machine is simulated: it needs no time of its own.
+ * memory of the server and the bytes of the database then, how soon one machine is good with a new image, the memory
+ * of the server when this machine has published in a loop, and how soon it boots its last good image after a
+ * failure. That machine is simulated: it needs no time of its own.
  *
  *     node bench/site.ts [machines]
  */
@@ -13,10 +14,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { openSiteDatabase, siteFile, type SiteDatabase } from '../src/site/database.ts'
 import { assign, decide } from '../src/site/life/choose.ts'
 import { generationOf } from '../src/site/life/life.ts'
+import { answerBytes } from '../src/site/publish/request.ts'
+import { notesDirectory } from '../src/serve/boot-notes.ts'
+import { readData, wanted, wide } from '../test/protocols/support/nfs-client.ts'
 import { addFleetImages, type MarkedImage } from '../test/serve/support/fleet-images.ts'
 import { freePort } from '../test/serve/support/free-port.ts'
 import { createServedMachine } from '../test/serve/support/served-machine.ts'
 import { netimage, startNetimage } from '../test/support/netimage.ts'
+import { inventPath } from '../test/support/synthetic.ts'
 import { waitUntil } from '../test/support/waiting.ts'
 import { makeWorkspace } from '../test/support/workspace.ts'
 import { measured, mebibytes, print } from './report.ts'
@@ -127,6 +132,33 @@ await measured(async () => {
     for (const action of ['kernel', 'initrd'] as const) await machine.does(action, '')
     return mark
   }
+  /** The machine does not wait for answers, and has no such system. @returns the memory of the server then */
+  async function publishInLoop(times: number): Promise<number> {
+    const { client, root } = machine.mounted()
+    const notes = await client.find(root, ...notesDirectory)
+    await client.ask('MKDIR', [notes, 'publish', wanted({ mode: 0o700 })])
+    const folder = await client.find(notes, 'publish')
+    const write = async (name: string, text: string) => {
+      await client.done('CREATE', [folder, name, 0, wanted({ mode: 0o600 })])
+      await client.done('WRITE', [await client.find(folder, name), wide(0), text.length, 2, text])
+    }
+    await write('answer', ' '.repeat(answerBytes))
+    const answer = await client.find(folder, 'answer')
+    const toplevel = inventPath('nixos-system-gone')
+    for (let number = 1; number <= times; number++) {
+      await write('new', JSON.stringify({ version: 1, id: `${times}-${number}`, toplevel }))
+      await client.done('RENAME', [folder, 'new', folder, 'request'])
+    }
+    await waitUntil('the last request is refused', async () => {
+      const said = readData(await client.done('READ', [answer, wide(0), answerBytes]))
+      return said.toString().startsWith(`id ${times}-${times}\nstatus refused`)
+    })
+    return residentMemory(child.pid)
+  }
+  // The first roll-out ends only when the machine has been up.
+  await load()
+  for (const action of ['mount', 'init'] as const) await machine.does(action, old.toplevel)
+  await machine.does({ bootId: '', toplevel: old.toplevel }, '')
   await isNext(good)
   from = performance.now()
   assert.equal(await load(), good.mark)
@@ -135,6 +167,9 @@ await measured(async () => {
   const up = seconds(from)
   await waitUntil('the image is good', () => nextOf(booted)?.verdict === 'good')
   print(`${seconds(from)} from the first boot file until the image is good; up after ${up}`)
+  const few = await publishInLoop(100)
+  const many = await publishInLoop(1000)
+  print(`${mebibytes(many)} after 1000 more requests to publish a system, ${mebibytes(few)} before`)
   await isNext(bad)
   assert.equal(await load(), bad.mark)
   // Without DHCP, the server knows by this pause that the machine has started again.
