@@ -3,6 +3,7 @@ import type { NetimageError } from '../../errors.ts'
 import { newLife, type Life, type Now } from '../life/life.ts'
 import { BrokenRow } from '../rows.ts'
 import type { SiteWriter } from '../statements.ts'
+import { replaceBrokenRequests } from './broken-requests.ts'
 import { draftOf, seen, type Machines } from './draft.ts'
 import { noted, withoutUntried } from './give.ts'
 import { restartNow } from './request-restarts.ts'
@@ -113,8 +114,14 @@ export function stepRollouts(
   now: Now,
   onBroken: (error: NetimageError) => void,
 ): SteppedAll {
-  const read = site.rollouts.read()
-  for (const error of [...read.broken, ...read.brokenRequests]) onBroken(error)
+  const found = site.rollouts.read()
+  for (const error of [...found.broken, ...found.brokenRequests]) onBroken(error)
+  const { read, told } = replaceBrokenRequests(
+    found,
+    (machine) => ifWhole(() => site.of(machine), onBroken),
+    site.rollouts.setRequest,
+    now,
+  )
   const all = read.newest.map((before) => {
     const machines = machinesOf(site, read, before, onBroken)
     const { rollout, lives, requests, told, isUnfinished } = step(before, machines, now)
@@ -131,7 +138,7 @@ export function stepRollouts(
   })
   return {
     restarts: all.flatMap(({ restarts }) => restarts),
-    told: all.flatMap(({ told }) => told),
+    told: [...told, ...all.flatMap((each) => each.told)],
     isUnfinished: all.some((each) => each.isUnfinished),
   }
 }

@@ -87,7 +87,7 @@ export interface SiteRollouts {
   broken: readonly BrokenRollout[]
   /** When each machine was last asked to restart. */
   requests: ReadonlyMap<string, RestartRequest>
-  /** Broken rows of this. Nobody knows whether the machine is going down, so roll-outs leave it out. */
+  /** Broken rows of this. Nobody knows whether the machine is going down: see broken-requests.ts. */
   brokenRequests: readonly BrokenRow[]
   /** What machines that restart themselves last said. */
   readiness: ReadonlyMap<string, Readiness>
@@ -242,7 +242,7 @@ function wholeOf<Row, T, Broken>(
 
 function brokenRequest(file: string, machine: string, cause: unknown): BrokenRow {
   const quoted = `'${machine.replaceAll("'", "''")}'`
-  const hint = `The row says when the machine was asked to restart. Put back a copy of the file from a backup. Or, once the machine is up, let the site forget that it asked: sqlite3 ${file} "DELETE FROM restart_requests WHERE machine = ${quoted};". Until then, roll-outs leave the machine out. After that, they may ask it once more.`
+  const hint = `The row says when the machine was asked to restart. If a roll-out has the machine, the server writes the row anew, and waits until the deadline whether the machine starts again. Otherwise, once the machine is up, remove the row: sqlite3 ${file} "DELETE FROM restart_requests WHERE machine = ${quoted};".`
   return new BrokenRow(file, machine, cause, hint)
 }
 
