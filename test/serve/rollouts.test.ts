@@ -210,19 +210,27 @@ suite('the roll-outs of a server', () => {
   })
 
   test('goes on with a roll-out that a person begins while it runs', async (context) => {
-    const state = await begunRollout(freshName(), ['pi1'])
-    await start(context, state)
+    const restart = new Map([['pi1', { reboot: ['reboot'] }]])
+    const state = await begunRollout(freshName(), ['pi1'], restart)
+    const ends = Promise.withResolvers<string>()
+    await start(context, state, { restart: () => ends.promise })
     const database = openSiteDatabase(state)
+    const command = () => database.read.restartRequestOf('pi1')?.command
+    await waitUntil('the command runs', () => command() === 'begun')
     database.change((writer) => {
       const now = { at: 0, uptime: writer.uptime() }
       const newer = settings([['pi1']], { candidate: candidate('newer') })
       beginRollout(writer, newer, new Map(), now)
     })
-    database.close()
     await waitUntil(
       'the machine has the newer image',
       () => nextImages(state, ['pi1'])[0] === 'newer',
     )
+    // Only a server that starts takes it for one that was cut off.
+    assert.equal(command(), 'begun')
+    ends.resolve('has run')
+    await waitUntil('the command has ended', () => command() === 'ended')
+    database.close()
   })
 
   test('leaves out a machine with a broken row, and tells of a broken roll-out', async (context) => {

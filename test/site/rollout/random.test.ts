@@ -22,7 +22,6 @@ import {
 } from './support/simulate.ts'
 
 const mostMachines = 20
-const deadline = 10 * minutes
 
 interface Plan {
   machines: {
@@ -39,6 +38,8 @@ interface Plan {
   maxUnavailable: number
   halt: number
   tries: number
+  /** Milliseconds. Short ones end while machines still go down. */
+  deadline: number
 }
 
 type Event =
@@ -82,6 +83,7 @@ const plans: fc.Arbitrary<Plan> = fc.record({
   maxUnavailable: fc.integer({ min: 1, max: 4 }),
   halt: fc.integer({ min: 1, max: 4 }),
   tries: fc.integer({ min: 1, max: 3 }),
+  deadline: fc.constantFrom(10 * minutes, 10 * minutes, 2 * minutes, 1 * minutes),
 })
 
 const machine = fc.nat({ max: mostMachines - 1 })
@@ -149,8 +151,8 @@ function play({ machines, ends, pauses, ...plan }: Plan) {
   })
   group.wait(3 * minutes)
   const waves = wavesOf(names, ends).map((all) => ({ machines: all, pause: pauses }))
-  const { maxUnavailable, halt, tries } = plan
-  const health = { deadline, tries, settle: 1 * minutes, tcp: [] }
+  const { maxUnavailable, halt, tries, deadline } = plan
+  const health = { deadline, tries, settle: Math.min(1 * minutes, deadline / 2), tcp: [] }
   const restart = new Map(
     machines.flatMap(({ restart }, index) => (restart ? [[names[index] ?? '', restart]] : [])),
   )
@@ -158,7 +160,7 @@ function play({ machines, ends, pauses, ...plan }: Plan) {
     const more = { waves, maxUnavailable, halt, health, candidate: candidate(image) }
     group.begin(settings([], more), restart)
   }
-  return { names, group, begins, maxUnavailable }
+  return { names, group, begins, maxUnavailable, deadline }
 }
 
 type Play = ReturnType<typeof play>
@@ -169,16 +171,24 @@ function isLeftOut({ writer, rollout }: Play['group'], name: string): boolean {
   return holds.has(name) || groups.get(name) !== rollout.group
 }
 
-/** The machines that nobody can use now, because of the roll-out or for another reason. */
-function busyIn({ names, group }: Play): string[] {
+/**
+ * The machines that nobody can use now, because of the roll-out or for another reason. One that is still going
+ * down or booting at its deadline has given its slot back.
+ *
+ * @param reached when each machine was last restarted
+ */
+function busyIn({ names, group, deadline }: Play, reached: ReadonlyMap<string, number>): string[] {
   return names.filter((name) => {
     if (isLeftOut(group, name)) return false
     const life = group.site.of(name)
     const attempt = lastAttempt(life)
-    const isTrying =
-      attempt?.outcome === 'running' && generationOf(life, attempt.generation)?.verdict === 'trial'
+    const isRunning = attempt?.outcome === 'running'
+    const isTrying = isRunning && generationOf(life, attempt.generation)?.verdict === 'trial'
     const { phase } = group.machine(name)
-    return phase === 'going down' || phase === 'booting' || (phase === 'up' && isTrying)
+    if (phase === 'going down') {
+      return group.site.now.uptime - (reached.get(name) ?? -Infinity) < deadline
+    }
+    return (phase === 'booting' && isRunning) || (phase === 'up' && isTrying)
   })
 }
 
@@ -186,7 +196,7 @@ test('a random roll-out keeps its promises', () => {
   fc.assert(
     fc.property(plans, fc.array(events, { maxLength: 40 }), (plan, history) => {
       const played = play(plan)
-      const { names, group, begins, maxUnavailable } = played
+      const { names, group, begins, maxUnavailable, deadline } = played
       const { site, writer } = group
       const nameAt = (index: number) => names[index % names.length] ?? assert.fail()
       /** The machines that have begun to boot the image of the roll-out before it was stopped. */
@@ -198,7 +208,7 @@ test('a random roll-out keeps its promises', () => {
       let isFull = false
       /** The restarts whose commands have not begun. */
       let waiting: DueRestart[] = []
-      /** When a command last reached a machine. */
+      /** When a command last reached a machine, or the machine last restarted itself. */
       const reached = new Map<string, number>()
       /** The machines that the last step found left out. */
       let leftOut: string[] = []
@@ -253,13 +263,14 @@ test('a random roll-out keeps its promises', () => {
         assert.ok(!writer.rollouts.read().holds.has(name), `${name} is held`)
         assert.notEqual(group.rollout.state, 'paused')
         assert.equal(group.machine(name).restartsItself, 'now')
+        reached.set(name, site.now.uptime)
         restartsItself(name)
       }
 
       group.step = () => {
         const stay = leftOut.map((name) => [name, site.of(name)] as const)
         const before = group.rollout
-        const busy = busyIn(played)
+        const busy = busyIn(played, reached)
         const asked = writer.rollouts.read().requests
         const restarts = step()
         const { rollout } = group
