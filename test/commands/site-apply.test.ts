@@ -22,7 +22,7 @@ import {
 } from '../support/netimage.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
-import { serveRollouts } from './support/rollout-server.ts'
+import { letServerRun, serveRollouts } from './support/rollout-server.ts'
 
 const mac = (number: number) => `dc:a6:32:00:00:0${number}`
 
@@ -172,6 +172,26 @@ suite('netimage site apply', () => {
     assert.match(mended.stdout, /a row of roll-out 2 of lab in .* is broken/)
     const { newest, broken } = look(state).rollouts
     assert.partialDeepStrictEqual([newest, broken], [[{ number: 3, keep: 5 }], []])
+  })
+
+  test('ends a broken roll-out of a group that the file does not have any more', async (context) => {
+    write(next)
+    const state = freshState()
+    const { boots } = look(state)
+    await run(state, 'apply', '--yes')
+    await letServerRun(context, state)
+    assert.notDeepEqual(look(state).boots, boots)
+    const database = new DatabaseSync(siteFile(state))
+    database.exec("UPDATE rollouts SET rollout = '{'")
+    database.close()
+    writeFileSync(workspace.path('site.toml'), '')
+    const applied = await run(state, 'apply', '--yes')
+    assert.equal(applied.status, 0, applied.stderr)
+    // No machine boots an image that it has not tried, and nothing is left to mend.
+    assert.deepEqual(look(state).boots, boots)
+    assert.deepEqual(look(state).rollouts.broken, [])
+    assert.equal((await run(state, 'plan')).status, 0)
+    assert.equal((await run(state, 'status')).status, 0)
   })
 
   test('ends the roll-out of a group that the file does not have any more', async () => {

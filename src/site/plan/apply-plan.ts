@@ -9,7 +9,7 @@ import type { Decided, DecidedGroup } from './planned.ts'
 import { restartOf } from './planned-rollout.ts'
 import type { SiteWriter } from '../statements.ts'
 import { settingsOf, type RestartCommands, type Rollout } from '../rollout/rollout.ts'
-import { abortRollout, beginRollout } from '../rollout/rollouts.ts'
+import { abortRollout, beginRollout, takeBrokenBack } from '../rollout/rollouts.ts'
 
 /**
  * @param candidates of all groups, by name
@@ -33,8 +33,11 @@ export function applyPlan(
   }
   for (const { group, rollout } of plan.ends) {
     const reason = 'the file of the site has no machine for it any more'
-    const ended = writer.rollouts.read().newest.find((each) => each.number === rollout)
+    const { newest, broken } = writer.rollouts.read()
+    const ended = newest.find((each) => each.number === rollout)
     if (ended) abortRollout(writer, ended, reason, now)
+    const endedBroken = broken.find((each) => each.number === rollout)
+    if (endedBroken) takeBrokenBack(writer, endedBroken)
     note({ kind: 'aborted', rollout, group, reason })
   }
   const begun = plan.groups.flatMap((group) => {

@@ -71,8 +71,9 @@ function decideGroup({ group, image }: GroupToDecide, site: SiteFacts): DecidedG
 
 function endsOf(groups: readonly DecidedGroup[], { rollouts }: SiteFacts): PlannedEnd[] {
   const stay = new Set(groups.flatMap(({ name, machines }) => (machines.length > 0 ? [name] : [])))
-  return rollouts.newest
-    .filter(({ group, state }) => !stay.has(group) && state !== 'aborted' && state !== 'replaced')
+  const running = rollouts.newest.filter(({ state }) => state !== 'aborted' && state !== 'replaced')
+  return [...running, ...rollouts.broken]
+    .filter(({ group }) => !stay.has(group))
     .map(({ group, number }) => ({ group, rollout: number }))
 }
 

@@ -93,8 +93,11 @@ function takeAllBack(
   return rollout
 }
 
-/** Otherwise machines would go back to an image that they have never tried, if the new roll-out halts. */
-function takeBrokenBack(
+/**
+ * A broken roll-out does not go on any more. Otherwise machines would go back to an image that they have never
+ * tried, if a new roll-out halts, or boot it if there is none.
+ */
+export function takeBrokenBack(
   { of, keep }: Pick<SiteWriter, 'of' | 'keep'>,
   { machines }: BrokenRollout,
 ): void {

@@ -55,6 +55,7 @@ export interface Hold {
 
 /** The newest roll-out of a group has rows that are not what netimage writes. All others go on. */
 export class BrokenRollout extends NetimageError {
+  readonly number: number
   readonly group: string
   /** Those of its machines whose rows are whole. */
   readonly machines: ReadonlyMap<string, RolloutMachine>
@@ -62,7 +63,7 @@ export class BrokenRollout extends NetimageError {
   /** @param file the database */
   constructor(
     file: string,
-    { number, group, machines }: Pick<BrokenRollout, 'group' | 'machines'> & { number: number },
+    { number, group, machines }: Pick<BrokenRollout, 'number' | 'group' | 'machines'>,
     cause: unknown,
   ) {
     const problem = `a row of roll-out ${number} of ${group} in ${file} is broken: ${messageOf(cause)}`
@@ -70,6 +71,7 @@ export class BrokenRollout extends NetimageError {
       ...{ cause, details: { file } },
       hint: 'Put back a copy of the file from a backup. Or begin another roll-out of the group: netimage site apply. Until then, its machines keep what they were given, and may not publish systems.',
     })
+    this.number = number
     this.group = group
     this.machines = machines
   }
@@ -83,7 +85,7 @@ export interface SiteRollouts {
   holds: ReadonlyMap<string, Hold>
   /** The groups of machines, by machine, as they were applied last. */
   groups: ReadonlyMap<string, string>
-  /** Those of these with broken rows, which are left out. */
+  /** Those of these with broken rows, which are left out. One whose group has no machine any more is over. */
   broken: readonly BrokenRollout[]
   /** When each machine was last asked to restart. */
   requests: ReadonlyMap<string, RestartRequest>
@@ -174,7 +176,7 @@ export function rolloutReader(
     return new Map(whole)
   }
 
-  function newest(): Pick<SiteRollouts, 'newest' | 'broken'> {
+  function newest(groups: ReadonlySet<string>): Pick<SiteRollouts, 'newest' | 'broken'> {
     const [newest, broken] = wholeOf(
       rollouts.all(),
       ({ number, rollout }) => readOne(Number(number), rollout),
@@ -184,20 +186,23 @@ export function rolloutReader(
         return new BrokenRollout(file, { number, group, machines: wholeMachines(number) }, error)
       },
     )
-    return { newest, broken }
+    return { newest, broken: broken.filter(({ group }) => groups.has(group)) }
   }
 
-  return () => ({
-    ...newest(),
-    ...readAllRequests(file, requests.all()),
-    readiness: new Map(readiness.all().flatMap(readinessIn)),
-    holds: new Map(
-      holds
-        .all()
-        .map((row) => [String(row['machine']), { at: Number(row['at']), by: String(row['who']) }]),
-    ),
-    groups: new Map(groups.all().map((row) => [String(row['machine']), String(row['name'])])),
-  })
+  return () => {
+    const found = new Map(groups.all().map(({ machine, name }) => [String(machine), String(name)]))
+    return {
+      ...newest(new Set(found.values())),
+      ...readAllRequests(file, requests.all()),
+      readiness: new Map(readiness.all().flatMap(readinessIn)),
+      holds: new Map(
+        holds
+          .all()
+          .map(({ machine, at, who }) => [String(machine), { at: Number(at), by: String(who) }]),
+      ),
+      groups: found,
+    }
+  }
 }
 
 /** What cannot be read counts as not said: the machine says it again. */
