@@ -286,10 +286,8 @@ in
           cfg.ports.nfs
         ]
         ++ optional cfg.portMapper 111
-        ++ optionals (cfg.dhcp.mode != "off") [
-          67
-          4011
-        ];
+        ++ optional (cfg.dhcp.mode != "off") 67
+        ++ optional (cfg.dhcp.mode == "proxy") 4011;
       };
     };
 

@@ -81,6 +81,10 @@ suite('the module of the server', () => {
     assert.deepEqual((await evaluate('')).interfaces, {
       eth1: { allowedTCPPorts: tcp, allowedUDPPorts: [69, 2049, 111, 67, 4011] },
     })
+    const full = 'dhcp = { mode = "full"; range = "10.0.0.100-10.0.0.199"; };'
+    assert.deepEqual((await evaluate(full)).interfaces, {
+      eth1: { allowedTCPPorts: tcp, allowedUDPPorts: [69, 2049, 111, 67] },
+    })
     const other = await evaluate('dhcp.mode = "off"; portMapper = false; ports.http = 8080;')
     assert.deepEqual(other.interfaces, {
       eth1: { allowedTCPPorts: [8080, 2049], allowedUDPPorts: [69, 2049] },
