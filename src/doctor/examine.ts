@@ -92,10 +92,10 @@ async function examineRest(
   place: ServedInterface | undefined,
   asksNames: boolean,
 ): Promise<DoctorFinding[]> {
-  const { dhcp, state, signal } = request
+  const { dhcp, ports, state, signal } = request
   const images = await Promise.all(request.images.map(openImage))
   const roots = place
-    ? images.map(async (image) => await examineRoot({ ...image, dhcp, asksNames }, place))
+    ? images.map(async (image) => await examineRoot({ ...image, dhcp, ports, asksNames }, place))
     : []
   return [
     ...(await Promise.all(roots)).flat(),
