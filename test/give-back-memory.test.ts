@@ -50,7 +50,7 @@ test('it does so again and again', ({ mock }) => {
   const given = () => v.parse(Given, createRequire(import.meta.url)(file)).given.length
   assert.equal(given(), 0)
   mock.timers.tick(60_000)
-  assert.equal(given(), 6)
+  assert.equal(given(), 30)
 })
 
 test('without the addon, nothing is done', ({ mock }) => {
