@@ -204,7 +204,8 @@ in
       type = types.bool;
       default = true;
       description = ''
-        Whether to serve a port mapper. Without one, machines get the port of NFS from their mount options.
+        Whether to serve a port mapper. Without one, machines get the port of NFS from their mount options,
+        `port` and `mountport`.
       '';
     };
 
@@ -234,14 +235,15 @@ in
         message = ''
           services.netimage and services.rpcbind both want port 111. NFS of version 2 and 3 enables rpcbind.
           Set services.netimage.portMapper = false, and name the port of NFS in the mount options of the
-          machines, or set services.rpcbind.enable = false.
+          machines (port and mountport), or set services.rpcbind.enable = false.
         '';
       }
       {
         assertion = !(config.services.nfs.server.enable && cfg.ports.nfs == 2049);
         message = ''
           services.netimage and services.nfs.server both want port 2049. Set services.netimage.ports.nfs,
-          and name the port in the mount options of the machines, or switch off services.nfs.server.
+          and name the port in the mount options of the machines (port and mountport), or switch off
+          services.nfs.server.
         '';
       }
       {

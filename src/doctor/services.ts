@@ -24,7 +24,7 @@ export interface ServiceSettings {
 export function servicesOf({ dhcp, ports }: ServiceSettings): Service[] {
   const withoutDhcp = 'Or let another server tell machines what to boot: netimage serve --dhcp off.'
   const dhcpPorts = { proxy: [67, 4011], full: [67], off: [] }[dhcp]
-  const ifNamed = 'if the nfsRoot of each image names its port'
+  const ifNamed = 'if the nfsRoot of each image names the port of NFS (port and mountport)'
   const nfsPort = `Or use another port, ${ifNamed}: netimage serve --nfs-port PORT.`
   const noMapper = `Or serve without the port mapper, ${ifNamed}: netimage serve --no-port-mapper.`
   const mapper = { name: 'the port mapper', isShared: false, instead: noMapper } as const
