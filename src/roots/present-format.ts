@@ -10,7 +10,7 @@ import { findInSteps } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import { migrateContents } from './migrate.ts'
 import { giveToOwnerOf } from './owner.ts'
-import { newName, writeRecord, writeRecordSoon, type LayerRecord } from './record.ts'
+import { newName, writeRecordInSteps, type LayerRecord } from './record.ts'
 import { giveUpReserveOf } from './reserve.ts'
 import { doNow, waitFor, type Steps } from './steps.ts'
 import { sweep } from './sweep.ts'
@@ -40,19 +40,12 @@ export function* useContents<T>(
   sweep(directory, () => {})
   const migrated = yield* migrateBeside(directory, record, index)
   try {
-    yield* keepRecord(directory, migrated)
+    yield* writeRecordInSteps(directory, migrated)
   } catch (error) {
     giveUpReserveOf(contents, error)
-    yield* keepRecord(directory, migrated)
+    yield* writeRecordInSteps(directory, migrated)
   }
   return { record: migrated, result: yield* use(join(directory, migrated.name)) }
-}
-
-function keepRecord(directory: string, record: LayerRecord): Steps {
-  return waitFor(
-    () => writeRecord(directory, record),
-    () => writeRecordSoon(directory, record),
-  )
 }
 
 /**

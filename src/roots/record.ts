@@ -155,13 +155,18 @@ function makeCurrent(directory: string, scratch: string): void {
   renameSync(scratch, join(directory, recordFile))
 }
 
+/** As `writeRecord`. */
+export function writeRecordInSteps(directory: string, record: LayerRecord): Steps {
+  return waitFor(
+    () => writeRecord(directory, record),
+    () => writeRecordSoon(directory, record),
+  )
+}
+
 /** Does not fail on a full disk: the machine must still be able to boot and remove files. */
 export function* noteUse(directory: string, record: LayerRecord): Steps {
   try {
-    yield* waitFor(
-      () => writeRecord(directory, record),
-      () => writeRecordSoon(directory, record),
-    )
+    yield* writeRecordInSteps(directory, record)
   } catch (error) {
     if (!isDiskFull(error)) throw error
   }

@@ -21,10 +21,10 @@ import { syncDirectory } from '../sync-directory.ts'
 import { tidy, type Warn } from '../tidy.ts'
 import { dataFolder } from './data-files.ts'
 import { namesIn } from './names-in.ts'
-import { newName, readRecord, writeRecord, writeRecordSoon, type LayerRecord } from './record.ts'
+import { newName, readRecord, writeRecordInSteps, type LayerRecord } from './record.ts'
 import { refuseLinks } from './refuse-links.ts'
-import { giveUpReserveOf, withReserveOf } from './reserve.ts'
-import { doNow, waitFor, type Steps } from './steps.ts'
+import { giveUpReserveOf } from './reserve.ts'
+import { doNow, type Steps } from './steps.ts'
 import { inUse, type StoredLayer } from './stored-layer.ts'
 import { sweep } from './sweep.ts'
 import { measureInSteps as measureFilesInSteps } from './usage.ts'
@@ -60,17 +60,12 @@ export function resetLayer(layer: StoredLayer, warn: Warn): Promise<void> {
 export function* beginAnewInSteps(directory: string, record: LayerRecord): Steps<LayerRecord> {
   const anew = { ...record, name: newName(), created: Date.now() }
   const contents = join(directory, record.name)
-  yield* waitFor(
-    () => withReserveOf(contents, () => writeRecord(directory, anew)),
-    async () => {
-      try {
-        await writeRecordSoon(directory, anew)
-      } catch (error) {
-        giveUpReserveOf(contents, error)
-        await writeRecordSoon(directory, anew)
-      }
-    },
-  )
+  try {
+    yield* writeRecordInSteps(directory, anew)
+  } catch (error) {
+    giveUpReserveOf(contents, error)
+    yield* writeRecordInSteps(directory, anew)
+  }
   return anew
 }
 
