@@ -1,7 +1,7 @@
 /** Tells a person once that a machine does not get its reserved address yet. */
 import { NetimageError } from '../../errors.ts'
 import { remember } from '../../remember.ts'
-import type { Postponed } from './full.ts'
+import { leaseSeconds, type Postponed } from './full.ts'
 
 export function postponedTeller(
   onError: (error: NetimageError) => void,
@@ -17,7 +17,7 @@ export function postponedTeller(
         `${mac} gets ${given} for now, because ${holder} still has ${reserved}, which is reserved for ${mac}`,
         {
           details: { field: 'address', expected: reserved, actual: given },
-          hint: `Restart ${holder}, which then gets another address, and ${mac} after it.`,
+          hint: `Restart ${holder}, which then gets another address, and ${mac} after it. If ${holder} is gone for good, its lease ends at most ${leaseSeconds / 3600} hours after it was there last: restart ${mac} then.`,
         },
       ),
     )

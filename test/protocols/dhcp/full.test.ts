@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import type { NetimageError } from '../../../src/errors.ts'
 import { parseNetwork } from '../../../src/ipv4.ts'
 import { serveInFull, type Postponed } from '../../../src/protocols/dhcp/full.ts'
 import { keepLeases } from '../../../src/protocols/dhcp/leases.ts'
+import { postponedTeller } from '../../../src/protocols/dhcp/postponed.ts'
 import type { Lease } from '../../../src/protocols/dhcp/lease-file.ts'
 import { machineOf } from '../../../src/protocols/dhcp/machine.ts'
 import {
@@ -388,6 +390,22 @@ suite('a full DHCP server [RFC 2131]', () => {
     users.clear()
     wait(hour)
     assert.equal(await lease('52:54:00:00:00:0c'), next)
+  })
+
+  test('tells once that a replaced board keeps its address, and gives it to the new one after its lease', async () => {
+    let reserved = new Map([[a, '10.0.0.9']])
+    const { lease, wait, postponed } = open({ reservationsNow: () => reserved })
+    assert.equal(await lease(a), '10.0.0.9')
+    // It is dead, and the file of the site has the hardware address of the new board.
+    reserved = new Map([[b, '10.0.0.9']])
+    assert.notEqual(await lease(b), '10.0.0.9')
+    const errors: NetimageError[] = []
+    const tell = postponedTeller((error) => errors.push(error))
+    for (const each of [...postponed, ...postponed]) tell(each)
+    assert.equal(errors.length, 1)
+    assert.match(errors[0]?.hint ?? '', /Restart 52:\S+, which .* gone for good, .* 12 hours/)
+    wait(12 * hour)
+    assert.equal(await lease(b), '10.0.0.9')
   })
 
   test('serves known machines and a new one during a flood of thousands of invented machines', async () => {
