@@ -188,7 +188,7 @@ export function isStuck(seen: Seen): boolean {
   return wantsRestart(seen) === undefined && !(request === undefined && isToBeReady(seen))
 }
 
-/** A machine outside of its windows says so at least every two hours. */
+/** A machine outside of its windows says so about every hour. */
 const notReadyMs = 3 * 60 * 60_000
 
 /** It restarts itself when its window comes. */
