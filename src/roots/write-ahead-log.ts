@@ -7,7 +7,7 @@
  *
  * https://sqlite.org/walformat.html#recovery_algorithm
  */
-import { closeSync, fdatasync, fdatasyncSync, openSync } from 'node:fs'
+import { closeSync, fdatasync, fdatasyncSync, fstatSync, openSync } from 'node:fs'
 import type { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 
@@ -91,11 +91,15 @@ export function openLog(database: DatabaseSync, file: string): WriteAheadLog {
    * Writes a frame at the beginning of the log, so that SQLite need not wait for the disk when it writes the next
    * one. If only a part of header and frame is on the disk after a loss of power, they do not match. Then the log
    * is empty, and everything is in the database.
+   *
+   * A log that is cut off is an exception: SQLite must wait until the new header is on the disk. If only the cut were
+   * there, the log would begin with old transactions, which would replace newer pages of the database.
    */
   function beginLogAnew(): void {
+    const isCut = fstatSync(log).size > keptLog
     try {
       database.exec(
-        `PRAGMA synchronous = OFF; PRAGMA query_only = OFF; PRAGMA user_version = ${format}`,
+        `PRAGMA synchronous = ${isCut ? 'NORMAL' : 'OFF'}; PRAGMA query_only = OFF; PRAGMA user_version = ${format}`,
       )
     } finally {
       database.exec('PRAGMA query_only = ON; PRAGMA synchronous = NORMAL')
