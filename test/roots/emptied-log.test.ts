@@ -336,16 +336,66 @@ WRAP(fsync)
 WRAP(fdatasync)
 `
 
-test('the log is emptied without a wait for the disk in the event loop', async () => {
-  const [library, syncs, directory] = [`${freshName()}.so`, freshName(), freshName()]
-  mkdirSync(directory)
-  writeFileSync(`${library}.c`, shim)
+/** @returns the path of a library for LD_PRELOAD */
+function buildLibrary(source: string): string {
+  const library = `${freshName()}.so`
+  writeFileSync(`${library}.c`, source)
   const made = spawnSync('cc', ['-shared', '-fPIC', '-o', library, `${library}.c`])
   assert.equal(made.status, 0, String(made.stderr))
+  return library
+}
+
+test('the log is emptied without a wait for the disk in the event loop', async () => {
+  const [syncs, directory] = [freshName(), freshName()]
+  mkdirSync(directory)
   const program = join(import.meta.dirname, 'support/emptied-log-program.ts')
-  const env = { ...process.env, LD_PRELOAD: library, MAIN_SYNCS: syncs }
+  const env = { ...process.env, LD_PRELOAD: buildLibrary(shim), MAIN_SYNCS: syncs }
   const { stdout } = await promisify(execFile)(process.execPath, [program, directory], { env })
   assert.equal(stdout, '0\n')
   // SQLite itself waits when the database is new, so this test would see it.
   assert.ok(readFileSync(syncs).length > 0)
+})
+
+/** Notes what happens to the log: `h` if its header is written, `s` if it is synced, `c` if it is cut off. */
+const logShim = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static void note(int fd, const char *event) {
+  char link[64], path[PATH_MAX];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t length = readlink(link, path, sizeof path);
+  if (length < 4 || memcmp(path + length - 4, "-wal", 4) != 0) return;
+  int file = open(getenv("LOG_EVENTS"), O_WRONLY | O_APPEND | O_CREAT, 0600);
+  if (write(file, event, 1) != 1) abort();
+  close(file);
+}
+#define NEXT(type, name) ((type)dlsym(RTLD_NEXT, #name))
+#define SYNC(name) int name(int fd) { int result = NEXT(int (*)(int), name)(fd); note(fd, "s"); return result; }
+#define CUT(name) int name(int fd, off_t size) { note(fd, "c"); return NEXT(int (*)(int, off_t), name)(fd, size); }
+#define WRITE(name) ssize_t name(int fd, const void *bytes, size_t count, off_t at) { \\
+  if (at == 0) note(fd, "h"); return NEXT(ssize_t (*)(int, const void *, size_t, off_t), name)(fd, bytes, count, at); }
+SYNC(fsync)
+SYNC(fdatasync)
+CUT(ftruncate)
+CUT(ftruncate64)
+WRITE(pwrite)
+WRITE(pwrite64)
+`
+
+test('a very long log is cut off only when its new header is on the disk, so that old transactions do not come back', async () => {
+  const [events, directory] = [freshName(), freshName()]
+  mkdirSync(directory)
+  const program = join(import.meta.dirname, 'support/cut-log-program.ts')
+  const env = { ...process.env, LD_PRELOAD: buildLibrary(logShim), LOG_EVENTS: events }
+  const { stdout } = await promisify(execFile)(process.execPath, [program, directory], { env })
+  assert.equal(stdout, 'true\n')
+  const seen = readFileSync(events, 'utf8')
+  assert.match(seen, /hs+c/)
+  assert.doesNotMatch(seen, /h[^s]*c/)
 })
