@@ -3,11 +3,25 @@
  * connections and transfers together. The rest of its work waits, and goes on in the next turns, each piece
  * after those that waited before it. So a machine does not keep the others waiting, and none of its connections
  * keeps another one waiting.
+ *
+ * Each call of a machine that boots would still wait for the whole share of one that always has work, and a boot has
+ * thousands of calls, one after the other. So a machine that has worked for long works in the pauses of the others:
+ * when none of them has worked for a moment, or it has waited for some milliseconds. Then its shares are short.
  */
 import { performance } from 'node:perf_hooks'
 
 /** A machine begins no further piece of work after this time in one turn. */
 const turnMs = 3
+
+/** A machine that has worked for so long, and more than `lightShare` of the time, has worked for long. Milliseconds. */
+const longMs = 500
+const lightShare = 0.1
+/** The pause of the others in which it goes on, and how long it waits for that at most. Milliseconds. */
+const pauseMs = 1
+const mostWaitMs = 10
+/** Its share in a turn if others have worked in the time `recentMs`. Milliseconds. */
+const shortTurnMs = 0.5
+const recentMs = 100
 
 /**
  * A piece of work, which should take less time than a turn.
@@ -20,6 +34,9 @@ export type Work = (end: number) => boolean
 interface Machine {
   /** Milliseconds. A machine that has worked for longer pays for it in the next turns. */
   left: number
+  /** Milliseconds of work above `lightShare` of the time, at the time `workedAt`. Not more than twice `longMs`. */
+  worked: number
+  workedAt: number
   waiting: Work[]
   isWorking: boolean
   /** How many have asked for its work to wait. */
@@ -31,6 +48,9 @@ const machines = new Map<string, Machine>()
 /** With more of them, those that have worked long ago are removed. */
 const manyMachines = 256
 let isNextTurnDue = false
+let isLaterTurnDue = false
+/** When a machine that has not worked for long has last worked. */
+let othersWorkedAt = Number.NEGATIVE_INFINITY
 
 /**
  * Does the work of a machine: now, if there is time left for the machine in this turn and nothing of it waits.
@@ -39,7 +59,7 @@ let isNextTurnDue = false
  */
 export function inTurn(name: string, work: Work): boolean {
   const machine = machines.get(name) ?? addMachine(name)
-  if (machine.isWorking || isHeld(machine) || machine.waiting.length > 0 || machine.left <= 0) {
+  if (machine.isWorking || machine.waiting.length > 0 || !mayWork(machine)) {
     machine.waiting.push(work)
     awaitTurnOf(machine)
     return false
@@ -63,8 +83,21 @@ function isHeld({ holds }: Machine): boolean {
   return holds > 0
 }
 
+function mayWork(machine: Machine): boolean {
+  return machine.left > 0 && !isHeld(machine) && !waitsForPause(machine)
+}
+
+function waitsForPause(machine: Machine): boolean {
+  if (machine.worked < longMs) return false
+  const now = performance.now()
+  return now - othersWorkedAt < pauseMs && now - machine.workedAt < mostWaitMs
+}
+
 function addMachine(name: string): Machine {
-  const machine = { left: turnMs, waiting: [], isWorking: false, holds: 0 }
+  const machine = {
+    ...{ left: turnMs, worked: 0, workedAt: performance.now() },
+    ...{ waiting: [], isWorking: false, holds: 0 },
+  }
   machines.set(name, machine)
   if (machines.size > manyMachines) awaitNextTurn()
   return machine
@@ -82,7 +115,9 @@ export function beginInTurn<Result>(name: string, begin: () => Promise<Result>):
 
 /** Does one piece of work, and those that wait, as long as there is time left for the machine. */
 function workOn(machine: Machine, first: Work): void {
-  const end = performance.now() + machine.left
+  const began = performance.now()
+  const isShort = machine.worked >= longMs && began - othersWorkedAt < recentMs
+  const end = began + (isShort ? Math.min(machine.left, shortTurnMs) : machine.left)
   // Work may give more work to the same machine.
   machine.isWorking = true
   try {
@@ -94,16 +129,30 @@ function workOn(machine: Machine, first: Work): void {
     }
   } finally {
     machine.isWorking = false
-    machine.left = end - performance.now()
+    countWork(machine, began)
     // Not after each piece: the turn costs about as much as it takes to send a block of a file.
     awaitTurnOf(machine)
   }
 }
 
+function countWork(machine: Machine, began: number): void {
+  const now = performance.now()
+  machine.left -= now - began
+  const worked = workedUntil(machine, began) + now - began
+  machine.worked = Math.min(2 * longMs, worked)
+  machine.workedAt = now
+  if (worked < longMs) othersWorkedAt = now
+}
+
+function workedUntil({ worked, workedAt }: Machine, now: number): number {
+  return Math.max(0, worked - lightShare * (now - workedAt))
+}
+
 /** Asks for a next turn if the machine needs one. */
 function awaitTurnOf(machine: Machine): void {
   const hasWork = machine.waiting.length > 0 && !isHeld(machine)
-  if (hasWork || machine.left < turnMs / 2) awaitNextTurn()
+  if (hasWork && waitsForPause(machine)) awaitLaterTurn()
+  else if (hasWork || machine.left < turnMs / 2) awaitNextTurn()
 }
 
 function awaitNextTurn(): void {
@@ -112,17 +161,28 @@ function awaitNextTurn(): void {
   setImmediate(beginTurn)
 }
 
+/** The event loop can wait for others meanwhile. */
+function awaitLaterTurn(): void {
+  if (isLaterTurnDue) return
+  isLaterTurnDue = true
+  setTimeout(() => {
+    isLaterTurnDue = false
+    awaitNextTurn()
+  }, pauseMs)
+}
+
 function beginTurn(): void {
   isNextTurnDue = false
+  const now = performance.now()
   for (const [name, machine] of machines) {
     machine.left = Math.min(turnMs, machine.left + turnMs)
     const isIdle = machine.waiting.length === 0 && !isHeld(machine)
-    if (isIdle && machine.left === turnMs) machines.delete(name)
+    const isRested = machine.left === turnMs && workedUntil(machine, now) === 0
+    if (isIdle && isRested) machines.delete(name)
     else awaitTurnOf(machine)
   }
   for (const machine of machines.values()) {
-    const mayWork = machine.left > 0 && !isHeld(machine)
-    const work = mayWork ? machine.waiting.shift() : undefined
+    const work = mayWork(machine) ? machine.waiting.shift() : undefined
     if (work) workOn(machine, work)
   }
 }
