@@ -54,6 +54,7 @@ export function createStrangerLayers({
       // The count may have passed the place of those that were given layers meanwhile.
       for (const machine of strangers) if (!before.has(machine)) found.add(machine)
       strangers = found
+      refusedAt.clear()
       isTold &&= strangers.size >= most
     } catch (error) {
       onError(asNetimageError(error))
