@@ -91,7 +91,10 @@ test('a broken row of a roll-out keeps the images in doubt', () => {
   const state = freshName()
   const database = openSiteDatabase(state)
   const now = { at: 0, uptime: 0 }
-  database.change((writer) => beginRollout(writer, settings([['pi1']]), new Map(), now))
+  database.change((writer) => {
+    writer.rollouts.setGroups(new Map([['pi1', group]]))
+    beginRollout(writer, settings([['pi1']]), new Map(), now)
+  })
   database.close()
   const broken = new DatabaseSync(siteFile(state))
   broken.exec(`UPDATE rollout_machines SET member = '{'`)
