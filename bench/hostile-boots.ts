@@ -8,17 +8,14 @@
  * bench/serve-boots.ts, boot by HTTP, and do nothing between two requests: in a real boot, the same wait for the server
  * is a smaller part of the whole. Needs root, a C compiler, and `TMPDIR` on a disk.
  */
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 
-import { openNetwork } from '../test/e2e/support/network.ts'
 import { cli } from '../test/support/netimage.ts'
 import { makeWorkspace } from '../test/support/workspace.ts'
-import { linesOfBoards, requestsOf } from './boot-ways.ts'
 import { countProcessorTime } from './processor-time.ts'
-import { buildRecordedImage } from './recorded-image.ts'
+import { openWideNetwork, prepareBoots, wide } from './recorded-boots.ts'
 import { beginTable, measured, median } from './report.ts'
 
 const { values } = parseArgs({
@@ -50,26 +47,16 @@ try {
 }
 
 async function run(): Promise<void> {
-  const client = workspace.path('client')
-  const source = join(import.meta.dirname, 'boot-client.c')
-  execFileSync('cc', ['-O2', '-o', client, source], { stdio: 'inherit' })
-  const record = readFileSync(join(import.meta.dirname, 'boot-requests.txt'), 'utf8').split('\n')
-  const lines = [...record, ...linesOfBoards]
-  const { image } = await buildRecordedImage(workspace, lines, `10.66.0.1:${rootPath},v3`)
-  const requests = workspace.path('requests')
-  writeFileSync(requests, requestsOf('http', record).join('\n'))
-
-  await using network = await openNetwork('bench-hostile')
+  const { client, image, requests } = await prepareBoots(workspace, rootPath, ['http'])
+  await using network = await openWideNetwork('bench-hostile')
   const { server, bridge } = network
-  await network.run(['ip', 'address', 'del', `${server}/24`, 'dev', bridge])
-  for (const address of [server, hostile])
-    await network.run(['ip', 'address', 'add', `${address}/22`, 'broadcast', '+', 'dev', bridge])
+  await network.run(['ip', 'address', 'add', `${hostile}/22`, 'broadcast', '+', 'dev', bridge])
   const state = join(network.directory, 'state')
   mkdirSync(state)
   const program = network.start('netimage', [
     ...[process.execPath, cli, 'serve', image, '--json', '--allow', 'any', '--state', state],
     ...['--listen', server, '--interface', bridge, '--workers', values.workers, '--force'],
-    ...['--dhcp', 'full', '--range', '10.66.0.20-10.66.3.250', '--network', '10.66.0.0/22'],
+    ...['--dhcp', 'full', '--range', wide.range, '--network', wide.subnet],
   ])
   await program.waitFor(/^on 10\.66\.0\.1 /)
   const used = countProcessorTime(program.pid)
@@ -77,7 +64,7 @@ async function run(): Promise<void> {
   let next = 1
   async function boot(): Promise<Pick<Round, 'up' | 'server'>> {
     const before = used()
-    const command = [client, requests, server, bridge, rootPath, `${machines}`, `${next}`]
+    const command = [client, requests('http'), server, bridge, rootPath, `${machines}`, `${next}`]
     const output = await network.run(command)
     next += machines
     const up = output

@@ -12,22 +12,22 @@
  * write.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import * as v from 'valibot'
 
 import { ganeshaConfiguration } from '../test/e2e/support/configuration.ts'
 import { startDnsmasq, startGanesha } from '../test/e2e/support/daemons.ts'
-import { openNetwork, type Network } from '../test/e2e/support/network.ts'
+import type { Network } from '../test/e2e/support/network.ts'
 import type { Program } from '../test/e2e/support/program.ts'
 import { configure } from '../test/e2e/support/servers.ts'
 import { cli } from '../test/support/netimage.ts'
 import { makeWorkspace } from '../test/support/workspace.ts'
-import { linesOfBoards, requestsOf, ways, type Way } from './boot-ways.ts'
+import { ways, type Way } from './boot-ways.ts'
 import { peakMemory } from './peak-memory.ts'
 import { countProcessorTime } from './processor-time.ts'
-import { buildRecordedImage } from './recorded-image.ts'
+import { openWideNetwork, prepareBoots, wide } from './recorded-boots.ts'
 import { beginTable, measured, mebibytes, median } from './report.ts'
 
 const { values, positionals } = parseArgs({
@@ -71,22 +71,9 @@ const columns = [
 
 const workspace = makeWorkspace('bench-boots')
 const rootPath = '/srv/machine'
-const subnet = '10.66.0.0/22'
-const range = '10.66.0.20-10.66.3.250'
+const { subnet, range } = wide
 try {
-  const client = workspace.path('client')
-  const source = join(import.meta.dirname, 'boot-client.c')
-  execFileSync('cc', ['-O2', '-o', client, source], { stdio: 'inherit' })
-  const record = join(import.meta.dirname, 'boot-requests.txt')
-  const lines = readFileSync(record, 'utf8').split('\n')
-  const { image, rootTree } = await buildRecordedImage(
-    workspace,
-    [...lines, ...linesOfBoards],
-    `10.66.0.1:${rootPath},v3`,
-  )
-  const requests = (way: Way) => workspace.path(`requests-${way}`)
-  for (const way of chosenWays) writeFileSync(requests(way), requestsOf(way, lines).join('\n'))
-
+  const { client, image, rootTree, requests } = await prepareBoots(workspace, rootPath, chosenWays)
   await measured(async () => {
     for (const machines of machineCounts) {
       const printRow = beginTable(`${machines} machines`, columns)
@@ -183,15 +170,7 @@ async function measureRound(
   { name, start }: Contender,
   command: (network: Network) => readonly string[],
 ): Promise<Round> {
-  await using network = await openNetwork('bench-boots')
-  const { server, bridge } = network
-  for (const [verb, prefix] of [
-    ['del', '24'],
-    ['add', '22'],
-  ] as const) {
-    const address = [`${server}/${prefix}`, 'broadcast', '+', 'dev', bridge]
-    await network.run(['ip', 'address', verb, ...address])
-  }
+  await using network = await openWideNetwork('bench-boots')
   const running = await start(network)
   execFileSync('sync')
   const used = running.map(({ pid }) => countProcessorTime(pid))

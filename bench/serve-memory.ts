@@ -7,22 +7,20 @@
  * The server is the JavaScript of the package (`dist`), as people run it. The machines are those of
  * bench/serve-boots.ts, and boot by HTTP and by TFTP in turn. Needs root, a C compiler, and `TMPDIR` on a disk.
  */
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import * as v from 'valibot'
 
 import { messageOf } from '../src/errors.ts'
-import { openNetwork, type Network } from '../test/e2e/support/network.ts'
+import type { Network } from '../test/e2e/support/network.ts'
 import { repository } from '../test/support/netimage.ts'
 import { childrenOf } from '../test/support/processes.ts'
 import { waitUntil } from '../test/support/waiting.ts'
 import { makeWorkspace } from '../test/support/workspace.ts'
-import { linesOfBoards, requestsOf } from './boot-ways.ts'
 import { countProcessorTime } from './processor-time.ts'
-import { buildRecordedImage } from './recorded-image.ts'
+import { openWideNetwork, prepareBoots, wide } from './recorded-boots.ts'
 import { beginTable, measured } from './report.ts'
 
 const { values } = parseArgs({
@@ -39,6 +37,7 @@ const columns = [
   ...['rest, private', 'descriptors', 'databases', 'processor time'],
 ]
 const ways = ['http', 'tftp'] as const
+const rootPath = '/srv/machine'
 
 const Usage = v.object({ heapUsed: v.number(), heapTotal: v.number(), external: v.number() })
 type Usage = v.InferOutput<typeof Usage>
@@ -73,23 +72,13 @@ try {
 }
 
 async function run(): Promise<void> {
-  const client = workspace.path('client')
-  const source = join(import.meta.dirname, 'boot-client.c')
-  execFileSync('cc', ['-O2', '-o', client, source], { stdio: 'inherit' })
-  const record = readFileSync(join(import.meta.dirname, 'boot-requests.txt'), 'utf8').split('\n')
-  const lines = [...record, ...linesOfBoards]
-  const { image } = await buildRecordedImage(workspace, lines, '10.66.0.1:/srv/machine,v3')
-  for (const way of ways)
-    writeFileSync(workspace.path(`requests-${way}`), requestsOf(way, record).join('\n'))
-
-  await using network = await openNetwork('bench-memory')
+  const { client, image, requests } = await prepareBoots(workspace, rootPath, ways)
+  await using network = await openWideNetwork('bench-memory')
   const { server, bridge } = network
-  await network.run(['ip', 'address', 'del', `${server}/24`, 'dev', bridge])
-  await network.run(['ip', 'address', 'add', `${server}/22`, 'broadcast', '+', 'dev', bridge])
   const pid = await start(network, image)
   const used = countProcessorTime(pid)
   const boot = async (way: (typeof ways)[number], count: number, first: number) => {
-    const command = [client, workspace.path(`requests-${way}`), server, bridge, '/srv/machine']
+    const command = [client, requests(way), server, bridge, rootPath]
     await network.run([...command, `${count}`, `${first}`])
   }
 
@@ -135,7 +124,7 @@ async function start(network: Network, image: string): Promise<number> {
     ...['env', `NODE_OPTIONS=${options}`, process.execPath, join(repository, 'dist/cli.js')],
     ...['serve', image, '--json', '--allow', 'any', '--state', state, '--workers', values.workers],
     ...['--listen', network.server, '--interface', network.bridge, '--force'],
-    ...['--dhcp', 'full', '--range', '10.66.0.20-10.66.3.250', '--network', '10.66.0.0/22'],
+    ...['--dhcp', 'full', '--range', wide.range, '--network', wide.subnet],
   ])
   await program.waitFor(/^on 10\.66\.0\.1 /)
   return program.pid

@@ -213,20 +213,29 @@ test('a machine cannot change its layer while the log is emptied, and waits with
   assert.deepEqual(errors, [])
 })
 
-test('a log that the opening made very long is emptied after the first change, and takes no more room then', async () => {
+/** A database whose log is emptied only by its transactions. */
+function openKept() {
   const directory = freshName()
   mkdirSync(directory)
   const database = openLayerDatabase(directory)
   database.keepLog()
+  return { directory, database }
+}
+
+const noHooks = {
+  ...{ failed: undefined, beforeCommit() {}, afterCommit() {}, undone() {} },
+  ...{ giveUpReserve: () => false, hold() {}, onFailure: assert.fail },
+}
+
+test('a log that the opening made very long is emptied after the first change, and takes no more room then', async () => {
+  const { directory, database } = openKept()
   database.begin()
   database.writeMeta('large', 'x'.repeat(4 * longLog))
   database.commit()
   const transactions = createTransactions({
-    ...{ database, failed: undefined },
-    ...{ beforeCommit() {}, afterCommit() {}, undone() {}, giveUpReserve: () => false },
+    database,
+    ...noHooks,
     beforeSync: async () => async () => {},
-    hold() {},
-    onFailure: assert.fail,
   })
   assert.ok(logOf(directory) > 4 * longLog)
   transactions.run(() => database.writeMeta('small', 1))
@@ -238,10 +247,7 @@ test('a log that the opening made very long is emptied after the first change, a
 })
 
 test('the names of a removed directory are not deleted while a long log waits for the disk', async () => {
-  const directory = freshName()
-  mkdirSync(directory)
-  const database = openLayerDatabase(directory)
-  database.keepLog()
+  const { directory, database } = openKept()
   const removed = 7
   const names = 10_000
   database.begin()
@@ -259,8 +265,8 @@ test('the names of a removed directory are not deleted while a long log waits fo
   assert.ok(logOf(directory) > longLog)
   const logs: number[] = []
   const transactions = createTransactions({
-    ...{ database, failed: undefined },
-    ...{ beforeCommit() {}, undone() {}, giveUpReserve: () => false },
+    database,
+    ...noHooks,
     afterCommit: () => dropped.goOn(),
     async beforeSync() {
       logs.push(logOf(directory))
@@ -269,8 +275,6 @@ test('the names of a removed directory are not deleted while a long log waits fo
       logs.push(logOf(directory))
       return async () => {}
     },
-    hold() {},
-    onFailure: assert.fail,
   })
   const dropped = createDroppedDirectories(database, transactions)
   transactions.run(() => dropped.drop(removed))
@@ -285,14 +289,11 @@ test('the names of a removed directory are not deleted while a long log waits fo
 })
 
 test('a machine can read while its log cannot be emptied, because the server has no descriptor left', async () => {
-  const directory = freshName()
-  mkdirSync(directory)
-  const database = openLayerDatabase(directory)
-  database.keepLog()
+  const { database } = openKept()
   let [held, released, refused, heldAtLast] = [0, 0, 0, 0]
   const transactions = createTransactions({
-    ...{ database, failed: undefined },
-    ...{ beforeCommit() {}, afterCommit() {}, undone() {}, giveUpReserve: () => false },
+    database,
+    ...noHooks,
     async beforeSync() {
       if (held > 0 && refused < 2) {
         refused++
@@ -305,7 +306,6 @@ test('a machine can read while its log cannot be emptied, because the server has
       held++
       void until.then(() => released++)
     },
-    onFailure: assert.fail,
   })
   for (let number = 1; held < 2 && number < 20_000; number++) {
     transactions.run(() => database.writeMeta(`n${number}`, number))
